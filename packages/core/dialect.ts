@@ -1,0 +1,124 @@
+/**
+ * The contract of a client wire format. One file in `packages/dialects` each; its default export is a {@link Dialect} whose `name`
+ * equals the file's. A dialect only translates: `decode` turns a request into an operation, `encode` turns the outcome into an answer.
+ * It does no I/O and knows no lifecycle; the API app performs the operation in between.
+ */
+import type { AppError } from './errors.ts';
+import type { Job, JobEvent, JobPage } from './job.ts';
+import type { ExactJson } from './json.ts';
+import type { State } from './states.ts';
+
+/** A request as dialects see it. */
+export interface WireRequest {
+  readonly method: string;
+  /** Path as sent, without the query. */
+  readonly path: string;
+  /** Path parameters, percent-decoded. */
+  readonly params: Readonly<Record<string, string>>;
+  readonly query: URLSearchParams;
+  /** A header by its lower-case name. */
+  header(name: string): string | undefined;
+  /** Present when the route says `body: 'json'`. */
+  readonly body?: ExactJson;
+  /** Base of every URL handed out: PUBLIC_URL, else the request's own origin. No trailing slash. */
+  readonly baseUrl: string;
+}
+
+/** What to wait for, and for how long at most. The outcome is the job as it is when either happens. */
+export interface Wait {
+  /** `change`: any change of state; `end`: a terminal state. */
+  readonly until: 'change' | 'end';
+  readonly seconds: number;
+}
+
+export interface SubmitOperation {
+  readonly kind: 'submit';
+  readonly model: string;
+  /** The body of the request: an object whose members are the model's parameters. */
+  readonly parameters: ExactJson;
+  /** A webhook named outside the body. */
+  readonly webhookUrl?: string;
+  /** The body's member that names a webhook, unless the model has a parameter of that name. */
+  readonly webhookMember?: string;
+  readonly sessionId?: string;
+  readonly wait?: Wait;
+}
+
+/** Every operation with its outcome. Outcomes of a job the caller does not own do not exist: the app answers `not_found`. */
+export interface Operations {
+  submit: { operation: SubmitOperation; outcome: Job };
+  read: { operation: { readonly kind: 'read'; readonly id: string; readonly wait?: Wait }; outcome: Job };
+  /** The outcome is the job after the cancellation, or unchanged when it had ended already. */
+  cancel: { operation: { readonly kind: 'cancel'; readonly id: string }; outcome: Job };
+  /** Removes a job and all it produced, at once. A job that still runs is cancelled first. The outcome is its last state. */
+  purge: { operation: { readonly kind: 'purge'; readonly id: string }; outcome: Job };
+  list: {
+    operation: { readonly kind: 'list'; readonly limit: number; readonly cursor?: string; readonly state?: State };
+    outcome: JobPage;
+  };
+  /** Events after number `after`, up to and including the one that ends the job. */
+  follow: {
+    operation: { readonly kind: 'follow'; readonly id: string; readonly after: number };
+    outcome: { readonly job: Job; readonly events: AsyncIterable<JobEvent> };
+  };
+}
+export type OperationKind = keyof Operations;
+export type Operation = Operations[OperationKind]['operation'];
+
+export interface ServerSentEvent {
+  readonly id?: string;
+  readonly event?: string;
+  readonly data: unknown;
+}
+
+export type AnswerBody =
+  | { readonly kind: 'json'; readonly value: unknown }
+  | { readonly kind: 'text'; readonly text: string; readonly contentType: string }
+  /** A file of the asset store, by its token: sent as its bytes with its own content type. */
+  | { readonly kind: 'asset'; readonly token: string }
+  | { readonly kind: 'events'; readonly events: AsyncIterable<ServerSentEvent> }
+  | { readonly kind: 'empty' };
+
+export interface Answer {
+  readonly status: number;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body: AnswerBody;
+}
+
+/** One line of a dialect's route table. Build it with {@link on}, which ties the outcome's type to the operation. */
+export interface DialectRoute<Kind extends OperationKind = OperationKind> {
+  readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
+  /** Hono's path syntax; fixed paths win over parameters, earlier lines over later ones. */
+  readonly path: string;
+  readonly body: 'json' | 'none';
+  readonly operation: Kind;
+  /** @throws AppError for a request that means nothing. */
+  decode(request: WireRequest): Operations[Kind]['operation'];
+  /** @throws AppError for an outcome that this route answers with an error. */
+  encode(outcome: Operations[Kind]['outcome'], request: WireRequest): Answer;
+}
+
+/** What is posted to a job's webhook: stored once, then sent byte for byte on every try. */
+export interface WebhookMessage {
+  readonly contentType: string;
+  readonly body: string;
+}
+
+export interface Dialect {
+  readonly name: string;
+  readonly routes: readonly DialectRoute[];
+  /** The error in the vendor's envelope. `error.message` is meant for the client. */
+  encodeError(error: AppError): Answer;
+  /** The message for a job that has ended. */
+  encodeWebhook(job: Job, settings: WebhookSettings): WebhookMessage;
+}
+
+export interface WebhookSettings {
+  /** Numbers of the terminal states in inference.sh's schema (design section 6): 9/10/11 or 10/11/12. */
+  readonly statusNumbering: 'documented' | 'current';
+}
+
+/** Builds a line of a route table. The cast is sound because the app hands `encode` only the outcome of its own `decode`. */
+export function on<Kind extends OperationKind>(operation: Kind, route: Omit<DialectRoute<Kind>, 'operation'>): DialectRoute {
+  return { ...route, operation } as unknown as DialectRoute;
+}

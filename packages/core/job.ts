@@ -1,0 +1,73 @@
+/** The nouns of the queue: what a client hands in, the durable job it becomes, and what is told about it. */
+import type { Failure } from './errors.ts';
+import type { JsonObject, JsonText } from './json.ts';
+import type { Output } from './output.ts';
+import type { State } from './states.ts';
+
+/** A decoded request, dialect-neutral, checked against its model and ready to become a job. */
+export interface Submission {
+  readonly callerId: string;
+  /** Name of the dialect it came through; that dialect writes the job's webhook. */
+  readonly dialect: string;
+  /** The catalog's name of the model, not the alias the client may have used. */
+  readonly model: string;
+  /** The provider of the route the job is queued for. */
+  readonly provider: string;
+  /** The model's parameters as one JSON object: the client's exact text, defaults filled in. */
+  readonly input: JsonText;
+  readonly webhookUrl?: string;
+  /** Base of every URL handed out for this job, without a trailing slash. */
+  readonly baseUrl: string;
+  readonly sessionId?: string;
+}
+
+/** A job as its caller may see it. Instants are the database's. */
+export interface Job {
+  readonly id: string;
+  readonly callerId: string;
+  readonly dialect: string;
+  readonly model: string;
+  readonly provider: string;
+  readonly input: JsonText;
+  readonly state: State;
+  /** Fraction done, 0 to 1, as far as the provider tells. */
+  readonly progress: number;
+  /** Number of the newest attempt, 0 before the first. It is also the fencing number: only its owner may write. */
+  readonly attempt: number;
+  readonly output?: Output;
+  /** Why it ended FAILED or CANCELLED. */
+  readonly failure?: Failure;
+  readonly webhookUrl?: string;
+  readonly baseUrl: string;
+  readonly sessionId?: string;
+  readonly createdAt: Date;
+  readonly updatedAt: Date;
+  /** When the first attempt started. */
+  readonly startedAt?: Date;
+  /** When the newest attempt started. */
+  readonly attemptStartedAt?: Date;
+  readonly finishedAt?: Date;
+  /** Jobs ahead of it in the queue of its provider, 0 is next; only while QUEUED. Counted up to 10,000. */
+  readonly queuePosition?: number;
+}
+
+export const JOB_EVENT_TYPES = ['status', 'progress', 'partial'] as const;
+export type JobEventType = (typeof JOB_EVENT_TYPES)[number];
+
+/** One thing that happened to a job. `sequence` rises by one per event of the job, from 1. */
+export interface JobEvent {
+  readonly jobId: string;
+  readonly sequence: number;
+  readonly type: JobEventType;
+  readonly state: State;
+  readonly progress: number;
+  readonly data?: JsonObject;
+  readonly at: Date;
+}
+
+/** One page of a caller's jobs, newest first. */
+export interface JobPage {
+  readonly jobs: readonly Job[];
+  /** Hand it back to get the next page; undefined on the last one. */
+  readonly nextCursor?: string;
+}

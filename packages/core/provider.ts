@@ -1,0 +1,68 @@
+/**
+ * The contract of an upstream adapter. One file in `packages/providers` each; its default export is a {@link Provider}
+ * whose `name` equals the file's. An adapter keeps nothing between calls: what it needs to find a started run again is its handle.
+ */
+import type { ZodType } from 'zod';
+import type { Clock } from './clock.ts';
+import type { JsonObject, JsonValue } from './json.ts';
+import type { Media, Output } from './output.ts';
+
+export interface Provider<Settings = unknown> {
+  readonly name: string;
+  /** The environment variables it reads, parsed once at start. A variable that is set but wrong stops the start. */
+  readonly settings: ZodType<Settings>;
+  /** Ready to run, or the reason why it is off, such as a missing key. Called once; must not do I/O. */
+  open(settings: Settings): Upstream | { readonly off: string };
+}
+
+export interface Upstream {
+  /** Most runs one worker holds at a time; the default is 500, for runs that mostly wait. */
+  readonly concurrency?: number;
+  /**
+   * Starts a run. Called again for a later attempt, with the same `idempotencyKey`, when no handle was saved.
+   * Returns `finished` only when the upstream has no way to be asked later.
+   * @throws TerminalError or RetryableError; any other error counts as terminal and internal.
+   */
+  start(run: Run): Promise<Step>;
+  /** Looks at a started run; also the first call of an attempt that resumes another's work. Throws like `start`. */
+  check(run: Run, handle: JsonValue): Promise<Step>;
+  /** Asks the upstream to stop; best effort, and harmless when the run has ended. */
+  cancel?(run: Run, handle: JsonValue): Promise<void>;
+}
+
+/** Where a run stands. The engine saves the handle before it calls `check` with it. */
+export type Step =
+  | {
+      readonly kind: 'running';
+      readonly handle: JsonValue;
+      /** Fraction done, 0 to 1, when the upstream tells. */
+      readonly progress?: number;
+      /** Milliseconds until the next `check`. */
+      readonly checkAfterMs: number;
+    }
+  | { readonly kind: 'finished'; readonly output: Output };
+
+/** What an adapter is given for one attempt. */
+export interface Run {
+  readonly jobId: string;
+  /** 1 for the first attempt. */
+  readonly attempt: number;
+  /** The provider's own id of the model. */
+  readonly model: string;
+  readonly parameters: JsonObject;
+  /** The same for every attempt of the job at this provider. */
+  readonly idempotencyKey: string;
+  /** Aborts when the job was cancelled, its lease was lost, or the worker stops. Pass it to every wait and every call out. */
+  readonly signal: AbortSignal;
+  readonly clock: Clock;
+  /** Keeps a produced file in the asset store for as long as the job's result lives. */
+  storeFile(file: ProducedFile): Promise<Media>;
+}
+
+export interface ProducedFile {
+  readonly bytes: Uint8Array;
+  readonly contentType: string;
+  readonly fileName: string;
+  readonly width?: number;
+  readonly height?: number;
+}
