@@ -1,0 +1,105 @@
+/** What the native routes read out of a request: path parameters, the model's parameters, preferences and query values. */
+import { AppError, type ExactJson, isJsonObject, type Problem, STATES, type State, type WireRequest } from '@claimcheck/core';
+
+/** The longest a claim check or a status is held back, in seconds: common proxies give up on a silent answer after 60. */
+export const HOLD_SECONDS_MAX = 60;
+
+const LIST_LIMIT_DEFAULT = 20;
+const LIST_LIMIT_MAX = 100;
+
+/** Far above the events of any job, and the largest number every store can compare; a larger one is a mistake. */
+const SEQUENCE_MAX = 2 ** 31 - 1;
+
+/** A parameter the route's own path promises. */
+export function pathParameter(request: WireRequest, name: 'id' | 'model'): string {
+  const value = request.params[name];
+  if (value === undefined) throw new Error(`The route of ${request.path} has no path parameter ${name}.`);
+  return value;
+}
+
+/** @throws AppError when the body is not a JSON object. */
+export function modelParameters(request: WireRequest): ExactJson {
+  if (request.body && isJsonObject(request.body.value)) return request.body;
+  const message = "The body must be a JSON object whose members are the model's parameters.";
+  throw new AppError('invalid_parameters', message, { problems: [{ pointer: '', message }] });
+}
+
+/**
+ * `Prefer: wait=N` (RFC 7240), at most `secondsMax`. Undefined when there is none that can be understood: the RFC wants such
+ * preferences ignored, and of a repeated one only the first counts.
+ */
+export function preferredWaitSeconds(request: WireRequest, secondsMax: number): number | undefined {
+  for (const preference of request.header('prefer')?.match(PREFERENCE) ?? []) {
+    if (!/^\s*wait\s*(?:[=;]|$)/i.test(preference)) continue;
+    const seconds = /^\s*wait\s*=\s*"?(\d+)"?\s*(?:;|$)/i.exec(preference)?.[1];
+    return seconds === undefined ? undefined : Math.min(Number(seconds), secondsMax);
+  }
+  return undefined;
+}
+
+/** One member of the list in a Prefer header; commas inside quotes do not end it. An unclosed quote runs to the end: no backtracking. */
+const PREFERENCE = /(?:[^,"]|"(?:[^"\\]|\\.)*\\?(?:"|$))+/g;
+
+/** `?wait=N` of the status route: undefined when absent. */
+export function statusWaitSeconds(request: WireRequest): number | undefined {
+  const text = request.query.get('wait');
+  if (text === null) return undefined;
+  const seconds = wholeNumber(text);
+  if (seconds === undefined) {
+    refuse([problem('wait', `a whole number of seconds, 0 to ${HOLD_SECONDS_MAX} (more counts as ${HOLD_SECONDS_MAX})`, text)]);
+  }
+  return Math.min(seconds, HOLD_SECONDS_MAX);
+}
+
+export interface ListQuery {
+  readonly limit: number;
+  readonly cursor?: string;
+  readonly state?: State;
+}
+
+/** Every wrong value is reported at once. */
+export function listQuery(request: WireRequest): ListQuery {
+  const problems: Problem[] = [];
+
+  const limitText = request.query.get('limit');
+  const limit = limitText === null ? LIST_LIMIT_DEFAULT : wholeNumber(limitText);
+  if (limit === undefined || limit < 1 || limit > LIST_LIMIT_MAX) {
+    problems.push(problem('limit', `a whole number from 1 to ${LIST_LIMIT_MAX}`, limitText));
+  }
+
+  const statusText = request.query.get('status');
+  const state = STATES.find((known) => known === statusText?.toUpperCase());
+  if (statusText !== null && state === undefined) problems.push(problem('status', `one of ${STATES.join(', ')}`, statusText));
+
+  if (limit === undefined || problems.length > 0) refuse(problems);
+  // Clients that keep the cursor in a variable send it empty for the first page.
+  return { limit, cursor: request.query.get('cursor') || undefined, state };
+}
+
+/** Number of the last event the client has seen, 0 for none. A reconnecting browser repeats the first URL, so its header wins. */
+export function lastSequence(request: WireRequest): number {
+  const header = request.header('last-event-id');
+  if (header) return sequence('Last-Event-ID', 'The header', header);
+  const query = request.query.get('after');
+  return query === null ? 0 : sequence('after', 'The query parameter', query);
+}
+
+function sequence(name: string, kind: string, text: string): number {
+  const number = wholeNumber(text);
+  if (number === undefined || number > SEQUENCE_MAX) {
+    refuse([problem(name, `the number of an event: a whole number from 0 to ${SEQUENCE_MAX}`, text, kind)]);
+  }
+  return number;
+}
+
+function wholeNumber(text: string): number | undefined {
+  return /^\d+$/.test(text) ? Number(text) : undefined;
+}
+
+function problem(name: string, allowed: string, given: string | null, kind = 'The query parameter'): Problem {
+  return { pointer: `/${name}`, message: `${kind} \`${name}\` must be ${allowed}, not ${JSON.stringify(given)}.` };
+}
+
+function refuse(problems: readonly Problem[]): never {
+  throw new AppError('invalid_parameters', problems.map(({ message }) => message).join(' '), { problems });
+}

@@ -1,0 +1,92 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { AppError, type DialectRoute, ERROR_STATUS, type ErrorCode, isTerminal, STATES } from '@claimcheck/core';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { loadDialects } from './index.ts';
+import { aJob, JOB_ID } from './testing/fixtures.ts';
+
+/** Where a vendor answers an error with another status than ours, with the reason. Every other case must pass as it is. */
+const VENDOR_STATUS: Record<string, Partial<Record<ErrorCode, { readonly status: number; readonly reason: string }>>> = {};
+
+const ERROR_CODES = Object.keys(ERROR_STATUS) as ErrorCode[];
+
+describe.each((await loadDialects()).map((dialect) => [dialect.name, dialect] as const))('the dialect %s', (name, dialect) => {
+  test('has no two lines for the same method and path', () => {
+    const lines = dialect.routes.map(({ method, path }) => `${method} ${path}`);
+    expect(lines).toEqual([...new Set(lines)]);
+  });
+
+  test('hides no line behind an earlier one', () => {
+    for (const route of dialect.routes) expect(firstLineFor(dialect.routes, route)).toBe(route);
+  });
+
+  test.each(ERROR_CODES)('answers %s as JSON with its status', (code) => {
+    const answer = dialect.encodeError(new AppError(code, 'Something is wrong.', { requestId: JOB_ID }));
+    expect(answer.status).toBe(VENDOR_STATUS[name]?.[code]?.status ?? ERROR_STATUS[code]);
+    expect(answer.body.kind).toBe('json');
+    expect(JSON.stringify(answer.body)).toContain('Something is wrong.');
+  });
+
+  test('shows a client nothing of the cause of an error', () => {
+    const answer = dialect.encodeError(new AppError('internal', 'Something is wrong.', { cause: new Error('select secret') }));
+    expect(JSON.stringify(answer)).not.toContain('select secret');
+  });
+
+  test.each(STATES.filter(isTerminal))('tells a webhook about a %s job in JSON', (state) => {
+    const message = dialect.encodeWebhook(aJob(state, { dialect: name }), { statusNumbering: 'documented' });
+    expect(message.contentType).toMatch(/^application\/json\b/);
+    expect(message.body).toContain(JOB_ID);
+    expect(() => JSON.parse(message.body)).not.toThrow();
+  });
+});
+
+describe('the registry', () => {
+  let folder: string;
+  beforeEach(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'dialects-'));
+  });
+  afterEach(() => rm(folder, { recursive: true }));
+
+  function write(file: string, exported: string): Promise<void> {
+    return writeFile(join(folder, file), `export default ${exported};\n`);
+  }
+  const dialectNamed = (name: string) => `{ name: '${name}', routes: [], encodeError() {}, encodeWebhook() {} }`;
+
+  test('holds the dialects of this folder under the names of their files', async () => {
+    expect((await loadDialects()).map(({ name }) => name)).toContain('native');
+  });
+
+  test('takes every file for a dialect, in the order of names', async () => {
+    await write('b.ts', dialectNamed('b'));
+    await write('a.ts', dialectNamed('a'));
+    expect((await loadDialects(folder)).map(({ name }) => name)).toEqual(['a', 'b']);
+  });
+
+  test.each(['index.ts', 'a.test.ts', '_a-part.ts', 'a.md'])('leaves %s alone', async (file) => {
+    await write(file, '{}');
+    expect(await loadDialects(folder)).toEqual([]);
+  });
+
+  test('refuses a dialect whose name is not its file name', async () => {
+    await write('a.ts', dialectNamed('b'));
+    await expect(loadDialects(folder)).rejects.toThrow('a.ts must default-export a Dialect named "a", not "b".');
+  });
+
+  test.each(['undefined', '{}', '{ name: "a", routes: [] }'])('refuses a file that exports %s', async (exported) => {
+    await write('a.ts', exported);
+    await expect(loadDialects(folder)).rejects.toThrow('a.ts must default-export a Dialect:');
+  });
+});
+
+/** The first line that takes a path made for `wanted`, with one segment for each of its parameters. */
+function firstLineFor(routes: readonly DialectRoute[], wanted: DialectRoute): DialectRoute | undefined {
+  const path = wanted.path.replaceAll(PARAMETER, 'x');
+  return routes.find((route) => {
+    const pattern = route.path.replaceAll(PARAMETER, (_whole, expression?: string) => expression ?? '[^/]+');
+    return route.method === wanted.method && new RegExp(`^${pattern}$`).test(path);
+  });
+}
+
+/** Hono's `:name` or `:name{expression}`. */
+const PARAMETER = /:\w+(?:\{([^}]+)\})?/g;
