@@ -1,0 +1,21 @@
+/** The one test run of the repository: every test beside its file, plus the journeys in this app, on the services of the global setup. */
+import { fileURLToPath } from 'node:url';
+import { defineConfig } from 'vitest/config';
+
+const root = fileURLToPath(new URL('../../', import.meta.url));
+/** Where a machine-readable report goes, for a script that counts. */
+const reportFile = process.env.CLAIMCHECK_TEST_REPORT;
+
+export default defineConfig({
+  root,
+  test: {
+    include: ['{apps,packages}/**/*.test.ts'],
+    globalSetup: [`${root}packages/engine/testing/global-setup.ts`],
+    // Real servers start, recover and drain within these, on a busy machine too.
+    testTimeout: 20_000,
+    hookTimeout: 30_000,
+    // Processes, because tests signal them and workers load native code.
+    pool: 'forks',
+    reporters: reportFile ? ['default', ['json', { outputFile: reportFile }]] : ['default'],
+  },
+});
