@@ -1,8 +1,9 @@
 /** Reads settings from environment variables: one schema, every problem reported at once. */
 import type { ZodType } from 'zod';
+import { StartError } from './errors.ts';
 
 /** The settings are wrong. The message lists every variable with what is wrong and is ready to print. */
-export class ConfigError extends Error {
+export class ConfigError extends StartError {
   override readonly name = 'ConfigError';
 }
 

@@ -61,6 +61,11 @@ export class AppError extends Error {
   }
 }
 
+/** The process cannot start, for a reason that the operator can mend. The message is ready to print; a stack would only hide it. */
+export class StartError extends Error {
+  override readonly name: string = 'StartError';
+}
+
 /** Why a job ended without a result. `code` is stable for programs; the message is shown to the client. */
 export const FAILURE_CODES = [
   'provider_error',

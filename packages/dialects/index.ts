@@ -5,7 +5,7 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import type { Dialect } from '@claimcheck/core';
+import type { Dialect, Job, WebhookMessage, WebhookSettings } from '@claimcheck/core';
 
 /**
  * Imports every dialect of `folder` (by default this one), in the order of their names.
@@ -15,6 +15,16 @@ export async function loadDialects(folder: string = import.meta.dirname): Promis
   const entries = await readdir(folder, { withFileTypes: true });
   const files = entries.filter((entry) => entry.isFile() && isDialectFile(entry.name)).map((entry) => entry.name);
   return Promise.all(files.sort().map((file) => loadDialect(folder, file)));
+}
+
+/** Writes a job's webhook in the dialect that it came through. A job of a dialect that is gone since gets the native one. */
+export function webhookEncoder(dialects: readonly Dialect[], settings: WebhookSettings): (job: Job) => WebhookMessage {
+  const byName = new Map(dialects.map((dialect) => [dialect.name, dialect]));
+  return (job) => {
+    const dialect = byName.get(job.dialect) ?? byName.get('native');
+    if (!dialect) throw new Error('the native dialect is missing');
+    return dialect.encodeWebhook(job, settings);
+  };
 }
 
 function isDialectFile(file: string): boolean {

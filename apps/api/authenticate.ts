@@ -1,0 +1,17 @@
+/** Who is calling: the API key of a request, and the caller it belongs to. */
+import { AppError } from '@claimcheck/core';
+import type { Keys } from '@claimcheck/engine';
+
+/**
+ * The caller's id. Keys travel as `x-api-key`, or as `Authorization` with `Bearer`, `Key` or `Token`.
+ * @throws AppError `unauthorized`.
+ */
+export async function authenticate(keys: Keys, header: (name: string) => string | undefined): Promise<string> {
+  const key = header('x-api-key') ?? /^(?:Bearer|Key|Token)\s+(\S+)\s*$/i.exec(header('authorization') ?? '')?.[1];
+  if (key === undefined || key === '') {
+    throw new AppError('unauthorized', 'No API key was sent. Send it as "x-api-key: <key>" or "Authorization: Bearer <key>".');
+  }
+  const callerId = await keys.verify(key);
+  if (callerId === undefined) throw new AppError('unauthorized', 'The API key is not valid: it is mistyped, unknown or revoked.');
+  return callerId;
+}

@@ -1,0 +1,50 @@
+/** The API app: takes submissions in and tells what became of them. */
+import type { Catalog, Dialect, Log, Model, Running } from '@claimcheck/core';
+import type { Engine } from '@claimcheck/engine';
+import { createApp } from './app.ts';
+import type { ApiVariables } from './config.ts';
+import { listen } from './server.ts';
+
+export { type AppDeps, createApp } from './app.ts';
+export { apiSettings, environment } from './config.ts';
+export { type Listening, listen } from './server.ts';
+
+export interface ApiDeps {
+  readonly engine: Engine;
+  readonly catalog: Catalog;
+  readonly dialects: readonly Dialect[];
+  readonly chooseProvider: (model: Model) => string | undefined;
+  readonly variables: Pick<ApiVariables, 'HOST' | 'PORT' | 'PUBLIC_URL' | 'BOOTSTRAP_API_KEY'>;
+  readonly log: Log;
+}
+
+/** Starts listening. `url` is where; stopping answers what is open first. @throws StartError when the port is taken. */
+export async function startApi({
+  engine,
+  catalog,
+  dialects,
+  chooseProvider,
+  variables,
+  log,
+}: ApiDeps): Promise<Running & { readonly url: string }> {
+  if (variables.BOOTSTRAP_API_KEY !== undefined) await engine.keys.bootstrap(variables.BOOTSTRAP_API_KEY);
+  const closing = new AbortController();
+  const app = createApp({
+    engine,
+    catalog,
+    dialects,
+    chooseProvider,
+    log,
+    closing: closing.signal,
+    ...(variables.PUBLIC_URL !== undefined && { publicUrl: variables.PUBLIC_URL }),
+  });
+  const listening = await listen(app, { host: variables.HOST, port: variables.PORT });
+  log.info({ url: listening.url }, 'api listens');
+  return {
+    url: listening.url,
+    async stop() {
+      closing.abort();
+      await listening.close();
+    },
+  };
+}

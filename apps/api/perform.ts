@@ -1,0 +1,145 @@
+/** Performs what a dialect decoded: resolves the model, checks its parameters, and hands the rest to the engine. */
+import {
+  AppError,
+  type ExactJson,
+  fromJsonText,
+  isId,
+  isJsonObject,
+  type Job,
+  type Model,
+  membersOf,
+  type Operation,
+  type OperationKind,
+  type Operations,
+  objectFrom,
+  type SubmitOperation,
+  type Wait,
+} from '@claimcheck/core';
+import type { JobReference } from '@claimcheck/engine';
+import type { AppDeps } from './app.ts';
+import { checkWebhookUrl } from './webhook-url.ts';
+
+export interface Performer {
+  readonly callerId: string;
+  readonly dialect: string;
+  readonly baseUrl: string;
+  /** Aborts when the client is gone or the process drains. */
+  readonly signal: AbortSignal;
+}
+
+type Outcome = Operations[OperationKind]['outcome'];
+
+/** @throws AppError for everything a client can do wrong. */
+export async function perform(deps: AppDeps, performer: Performer, operation: Operation): Promise<Outcome> {
+  const { engine } = deps;
+  switch (operation.kind) {
+    case 'submit':
+      return submit(deps, performer, operation);
+    case 'read': {
+      const job = found(await engine.read(referenceTo(operation.id, performer)), operation.id);
+      return waitFor(deps, performer, job, operation.wait);
+    }
+    case 'cancel':
+      return found(await engine.cancel(referenceTo(operation.id, performer)), operation.id);
+    case 'purge':
+      return found(await engine.purge(referenceTo(operation.id, performer)), operation.id);
+    case 'list': {
+      const { limit, cursor, state } = operation;
+      if (cursor !== undefined && !isId(cursor)) {
+        throw new AppError('invalid_request', 'The cursor is not one that a list has handed out.', {
+          problems: [{ pointer: '/cursor', message: 'must be the next_cursor of an earlier page' }],
+        });
+      }
+      return engine.list({
+        callerId: performer.callerId,
+        limit,
+        ...(cursor !== undefined && { cursor }),
+        ...(state !== undefined && { state }),
+      });
+    }
+    case 'follow': {
+      const reference = referenceTo(operation.id, performer);
+      const job = found(await engine.read(reference), operation.id);
+      return { job, events: engine.follow(reference, operation.after, performer.signal) };
+    }
+  }
+}
+
+async function submit(deps: AppDeps, performer: Performer, operation: SubmitOperation): Promise<Job> {
+  const { engine, catalog } = deps;
+  const model = catalog.find(operation.model);
+  if (!model) throw unknownModel(deps, operation.model);
+  const { parameters, webhookUrl } = splitWebhook(deps, model, operation);
+  const input = catalog.fill(model, parameters);
+  const provider = deps.chooseProvider(model);
+  if (provider === undefined) {
+    throw new AppError('unavailable', `The model ${model.name} cannot run: none of its providers is switched on.`);
+  }
+  const job = await engine.submit({
+    callerId: performer.callerId,
+    dialect: performer.dialect,
+    model: model.name,
+    provider,
+    input,
+    baseUrl: performer.baseUrl,
+    ...(webhookUrl !== undefined && { webhookUrl }),
+    ...(operation.sessionId !== undefined && { sessionId: operation.sessionId }),
+  });
+  return waitFor(deps, performer, job, operation.wait);
+}
+
+/** Waits as asked. The job that was there is the answer when the process drains or the wait is over. */
+async function waitFor({ engine }: AppDeps, { callerId, signal }: Performer, job: Job, wait: Wait | undefined): Promise<Job> {
+  if (!wait || wait.seconds <= 0) return job;
+  return (await engine.wait({ id: job.id, callerId }, { until: wait.until, timeoutMs: wait.seconds * 1000, signal })) ?? job;
+}
+
+/** Takes the webhook out of the body, where the dialect puts it there and the model has no parameter of that name. */
+function splitWebhook(
+  { catalog }: AppDeps,
+  model: Model,
+  { parameters, webhookUrl, webhookMember }: SubmitOperation,
+): { readonly parameters: ExactJson; readonly webhookUrl?: string } {
+  if (webhookUrl !== undefined) checkWebhookUrl(webhookUrl, '/webhook');
+  const outside = webhookUrl === undefined ? {} : { webhookUrl };
+  if (webhookMember === undefined || catalog.declares(model, webhookMember) || !isJsonObject(parameters.value))
+    return { parameters, ...outside };
+  const members = membersOf(parameters.text);
+  const member = members.get(webhookMember);
+  if (member === undefined) return { parameters, ...outside };
+  members.delete(webhookMember);
+  const text = objectFrom(members);
+  const rest = { parameters: { text, value: fromJsonText(text) } };
+  const url = fromJsonText(member);
+  // Clients that always send the field send null for none. One beside the body wins: it is what the client sees in its address line.
+  if (url === null || webhookUrl !== undefined) return { ...rest, ...outside };
+  return { ...rest, webhookUrl: checkWebhookUrl(url, `/${webhookMember}`) };
+}
+
+function unknownModel({ catalog }: AppDeps, name: string): AppError {
+  const nearest = catalog.nearest(name);
+  const hint =
+    nearest.length > 0
+      ? `Did you mean ${nearest.join(', ')}?`
+      : `Known models: ${catalog
+          .list()
+          .map((model) => model.name)
+          .join(', ')}.`;
+  return new AppError('unknown_model', `There is no model ${JSON.stringify(name)}. ${hint}`);
+}
+
+/** An id that we cannot have made is answered like one that does not exist, without asking the database. */
+function referenceTo(id: string, { callerId }: Performer): JobReference {
+  if (!isId(id)) throw notFound(id);
+  return { id, callerId };
+}
+
+function found(job: Job | undefined, id: string): Job {
+  if (!job) throw notFound(id);
+  return job;
+}
+
+/** The vendor's wording (protocols/segmind.md section 6). */
+function notFound(id: string): AppError {
+  return new AppError('not_found', `Request ${id} not found`);
+}

@@ -1,0 +1,68 @@
+/** Reads an HTTP request into the form that dialects see, with every limit on what a stranger may send. */
+import { AppError, type ExactJson, parseExactJson, type WireRequest } from '@claimcheck/core';
+import type { Context } from 'hono';
+
+/** Bytes of a request body. */
+export const BODY_BYTES_MAX = 1024 * 1024;
+
+export interface ReadOptions {
+  readonly body: 'json' | 'none';
+  readonly publicUrl?: string;
+}
+
+/** @throws AppError `payload_too_large`, `unsupported_media_type`, `invalid_json`, `invalid_request`. */
+export async function readWireRequest(c: Context, options: ReadOptions): Promise<WireRequest> {
+  const url = new URL(c.req.url);
+  const params = decodeParams(c.req.param());
+  const body = options.body === 'json' ? await readJson(c.req.raw) : undefined;
+  return {
+    method: c.req.method,
+    path: url.pathname,
+    params,
+    query: url.searchParams,
+    header: (name) => c.req.header(name),
+    baseUrl: options.publicUrl ?? url.origin,
+    ...(body && { body }),
+  };
+}
+
+/** Hono decodes parameters where it can and leaves malformed ones as they are; those, and NUL, no name can contain. */
+function decodeParams(params: Readonly<Record<string, string>>): Record<string, string> {
+  for (const value of Object.values(params)) {
+    if (value.includes('\u0000') || !value.isWellFormed())
+      throw new AppError('invalid_request', 'The path contains a character that no name has.');
+  }
+  return params;
+}
+
+async function readJson(request: Request): Promise<ExactJson> {
+  const contentType = request.headers.get('content-type')?.split(';')[0]?.trim().toLowerCase();
+  if (contentType === undefined || !/^application\/(?:[\w.-]+\+)?json$/.test(contentType)) {
+    const sent = contentType === undefined || contentType === '' ? 'none was sent' : `"${contentType}" was sent`;
+    throw new AppError('unsupported_media_type', `The body must be JSON with "content-type: application/json"; ${sent}.`);
+  }
+  return parseExactJson(decodeUtf8(await readBytes(request)));
+}
+
+/** The whole body, or an error as soon as it is known to be too long: what follows is not read. */
+async function readBytes(request: Request): Promise<Uint8Array> {
+  const tooLarge = () => new AppError('payload_too_large', `The body may have ${BODY_BYTES_MAX} bytes at most.`);
+  if (Number(request.headers.get('content-length') ?? 0) > BODY_BYTES_MAX) throw tooLarge();
+  if (!request.body) return new Uint8Array();
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for await (const chunk of request.body) {
+    length += chunk.byteLength;
+    if (length > BODY_BYTES_MAX) throw tooLarge();
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks, length);
+}
+
+function decodeUtf8(bytes: Uint8Array): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch {
+    throw new AppError('invalid_json', 'The body is not valid JSON: it is not UTF-8 text.');
+  }
+}

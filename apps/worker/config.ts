@@ -1,0 +1,19 @@
+/** The worker's settings. The only place of this app that reads the environment. */
+import { type Environment, readConfig } from '@claimcheck/core';
+import { engineSettings } from '@claimcheck/engine';
+import { z } from 'zod';
+
+export const workerSettings = {
+  /** Folder with model files of your own (*.yaml); the same as the API's. */
+  MODELS_DIR: z.string().optional(),
+};
+const schema = z.object({ ...engineSettings, ...workerSettings });
+export type WorkerVariables = z.infer<typeof schema>;
+
+/** The environment as it is: adapters declare their own variables, so the app hands it on to them. */
+export const environment: Environment = process.env;
+
+/** @throws ConfigError that lists every wrong variable. */
+export function readWorkerConfig(): WorkerVariables {
+  return readConfig(schema, environment);
+}

@@ -1,0 +1,27 @@
+/** What every verb of the engine works with; built once by `openEngine`. */
+import type { Clock, Job, Log, WebhookMessage } from '@claimcheck/core';
+import type { AssetStore } from './assets.ts';
+import type { DoorbellQueue } from './queue.ts';
+import type { Database } from './storage/connection.ts';
+import type { Signals } from './storage/signals.ts';
+
+export interface EngineSettings {
+  /** Seconds for which an ended job stays readable. */
+  readonly resultTtlSeconds: number;
+  /** Seconds to wait before each send of a webhook; its length is the number of sends. */
+  readonly webhookSchedule: readonly number[];
+}
+
+export interface EngineContext {
+  readonly database: Database;
+  readonly queue: DoorbellQueue;
+  readonly signals: Signals;
+  readonly assets: AssetStore;
+  readonly clock: Clock;
+  /** Uniform in [0, 1); jitter only. */
+  readonly random: () => number;
+  readonly log: Log;
+  readonly settings: EngineSettings;
+  /** Writes the webhook of an ended job in its dialect. */
+  readonly encodeWebhook: (job: Job) => WebhookMessage;
+}

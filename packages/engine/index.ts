@@ -1,0 +1,120 @@
+/** The engine: what the service does, over Postgres and BullMQ. Apps use this file only. */
+import { type Clock, type Job, type Log, systemClock, type WebhookMessage } from '@claimcheck/core';
+import { openAssetStore } from './assets.ts';
+import { type Cancelling, makeCancelling } from './cancel.ts';
+import type { EngineContext, EngineSettings } from './context.ts';
+import { type RunningDispatcher, startDispatcher } from './deliver.ts';
+import { type Keys, makeKeys } from './keys.ts';
+import { openQueue } from './queue.ts';
+import { makeReading, type Reading } from './read.ts';
+import { type RunningWorker, startWorker, type WorkerOptions } from './run.ts';
+import { makeSettle } from './settle.ts';
+import { openDatabase } from './storage/connection.ts';
+import { checkSchema } from './storage/migrate.ts';
+import { listenToSignals } from './storage/signals.ts';
+import { makeRing, makeSubmit, type Submit } from './submit.ts';
+import { makeSweep, type Sweep } from './sweep.ts';
+
+export type { Asset, AssetStore } from './assets.ts';
+export { type ConnectOptions, connectEngine, DATABASE_WAIT_MS, requireDatabaseUrl } from './connect.ts';
+export type { EngineSettings } from './context.ts';
+export type { RunningDispatcher } from './deliver.ts';
+export { DEFAULT_CALLER, type Keys, newKey, openKeys, type StoredKey } from './keys.ts';
+export { migrateDatabase, waitForDatabase, waitForRedis } from './migrate.ts';
+export type { ListOptions, Reading, WaitOptions } from './read.ts';
+export type { RunningWorker, WorkerOptions } from './run.ts';
+export { databaseUrl, type EngineVariables, engineOptionsFrom, engineSettings, wholeNumber } from './settings.ts';
+export type { JobReference } from './storage/jobs.ts';
+export { MigrationError } from './storage/migrate.ts';
+export type { RunningSweep, Sweep, SweepReport } from './sweep.ts';
+
+export interface EngineOptions {
+  readonly databaseUrl: string;
+  /** BullMQ's store; unset, it is the database. */
+  readonly redisUrl?: string;
+  /** Separates installations that share a Redis. */
+  readonly queuePrefix?: string;
+  /** Folder of produced files. */
+  readonly assetsFolder: string;
+  readonly settings: EngineSettings;
+  /** Writes the webhook of an ended job in its dialect. */
+  readonly encodeWebhook: (job: Job) => WebhookMessage;
+  readonly log: Log;
+  /** Sent as `user-agent` with webhooks. */
+  readonly userAgent?: string;
+  /** Shown in pg_stat_activity. */
+  readonly applicationName?: string;
+  readonly clock?: Clock;
+  readonly random?: () => number;
+}
+
+export interface Engine extends Reading, Cancelling {
+  readonly submit: Submit;
+  readonly keys: Keys;
+  readonly assets: EngineContext['assets'];
+  readonly sweep: Sweep;
+  startWorker(options: WorkerOptions): RunningWorker;
+  startDispatcher(): RunningDispatcher;
+  /** What answers right now. The service can take work while the queue is away, not while the database is. */
+  health(): Promise<Health>;
+  /** Closes all connections. Stop workers, dispatchers and sweeps first. */
+  close(): Promise<void>;
+}
+
+export interface Health {
+  readonly database: 'ok' | 'unreachable';
+  readonly migrations: 'ok' | 'pending' | 'unknown';
+  readonly queue: 'ok' | 'unreachable';
+}
+
+/** Opens an engine. Connections are made on first use; the schema must be there, see {@link migrateDatabase}. */
+export function openEngine(options: EngineOptions): Engine {
+  const { log, clock = systemClock } = options;
+  const database = openDatabase({ url: options.databaseUrl, applicationName: options.applicationName ?? 'claimcheck' });
+  const context: EngineContext = {
+    database,
+    queue: openQueue({
+      databaseUrl: options.databaseUrl,
+      log,
+      ...(options.redisUrl !== undefined && { redisUrl: options.redisUrl }),
+      ...(options.queuePrefix !== undefined && { prefix: options.queuePrefix }),
+    }),
+    signals: listenToSignals({ databaseUrl: options.databaseUrl, clock, log }),
+    assets: openAssetStore({ folder: options.assetsFolder, database }),
+    clock,
+    random: options.random ?? Math.random,
+    log,
+    settings: options.settings,
+    encodeWebhook: options.encodeWebhook,
+  };
+  const ring = makeRing(context);
+  const settle = makeSettle(context);
+  const reading = makeReading(context);
+  return {
+    ...reading,
+    ...makeCancelling(context, reading, settle),
+    submit: makeSubmit(context, ring),
+    keys: makeKeys(context),
+    assets: context.assets,
+    sweep: makeSweep(context, settle, ring),
+    startWorker: (worker) => startWorker(context, settle, ring, worker),
+    startDispatcher: () => startDispatcher(context, options.userAgent ?? 'claimcheck'),
+    async health() {
+      const [database, migrations, queue] = await Promise.allSettled([
+        context.database.sql`select 1`,
+        checkSchema(context.database.sql),
+        context.queue.ping(),
+      ]);
+      return {
+        database: database.status === 'fulfilled' ? 'ok' : 'unreachable',
+        migrations: database.status === 'rejected' ? 'unknown' : migrations.status === 'fulfilled' ? 'ok' : 'pending',
+        queue: queue.status === 'fulfilled' ? 'ok' : 'unreachable',
+      };
+    },
+    async close() {
+      await context.signals.close();
+      await context.queue.close();
+      await context.database.close();
+    },
+  };
+}

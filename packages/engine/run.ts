@@ -1,0 +1,293 @@
+/**
+ * The worker: claims jobs when their doorbell rings and runs each attempt at its provider.
+ *
+ * 1. A claim makes an attempt with a lease; from then on the upstream may have been asked to work (the intent).
+ * 2. `start` hands the work in; its handle is saved before anything else happens. A resumed attempt skips this.
+ * 3. `check` is called, with waits in between, until the run has finished.
+ * 4. The result, the failure or the next try is written, if the attempt is still ours.
+ *
+ * An attempt ends early when its caller cancels, when its lease is lost, or when the worker stops: then the job goes
+ * back into the queue and another worker resumes it by its handle.
+ */
+import {
+  type Failure,
+  type JsonText,
+  type JsonValue,
+  type Model,
+  ProviderError,
+  RetryableError,
+  type Run,
+  type Step,
+  TerminalError,
+  toJsonText,
+  type Upstream,
+} from '@claimcheck/core';
+import { coalesce } from './coalesce.ts';
+import type { EngineContext } from './context.ts';
+import type { Consumer } from './queue.ts';
+import { retryDelayMs } from './retry.ts';
+import type { Settle } from './settle.ts';
+import {
+  type Claim,
+  type ClaimedAttempt,
+  claimJobs,
+  type HandleRecord,
+  type Ownership,
+  type ProgressReport,
+  type Requeue,
+  recordProgress,
+  renewLeases,
+  requeueJobs,
+  saveHandles,
+} from './storage/jobs.ts';
+import type { Ring } from './submit.ts';
+
+export interface WorkerOptions {
+  /** Names this worker in its attempts. */
+  readonly workerId: string;
+  readonly upstreams: ReadonlyMap<string, Upstream>;
+  /** The model's parameters are in the job; its retry policy and the provider's own id for it come from here. */
+  readonly findModel: (name: string) => Model | undefined;
+}
+
+export interface RunningWorker {
+  /** Takes no new work, gives running attempts back to the queue, and resolves when all are given back. */
+  stop(): Promise<void>;
+  /** Attempts under way. */
+  readonly running: number;
+}
+
+/** A worker that dies is noticed after this; its jobs run again one sweep later. */
+export const LEASE_SECONDS = 10;
+/** Three renewals fit into a lease, so one lost statement does not lose attempts. */
+const RENEW_MS = 3_000;
+/** Runs of one provider in one worker, unless the provider says otherwise: they mostly wait. */
+const CONCURRENCY = 500;
+const PROGRESS_EVERY_MS = 500;
+const UPSTREAM_CANCEL_MS = 10_000;
+const WRITE_AGAIN_MS = 500;
+
+/** Why an attempt ended before its run did. */
+class AttemptStopped extends Error {
+  readonly reason: 'cancelled' | 'lost' | 'stopping';
+  constructor(reason: 'cancelled' | 'lost' | 'stopping') {
+    super(reason);
+    this.reason = reason;
+  }
+}
+
+interface HeldAttempt extends Ownership {
+  readonly control: AbortController;
+}
+
+export function startWorker(context: EngineContext, settle: Settle, ring: Ring, options: WorkerOptions): RunningWorker {
+  const { clock, database, log, queue, signals } = context;
+  const held = new Map<string, HeldAttempt>();
+  const stopping = new AbortController();
+  const byJob = { keyOf: ({ jobId }: { readonly jobId: string }) => jobId };
+  const claim = coalesce((claims: readonly Claim[]) => claimJobs(database.sql, claims, LEASE_SECONDS), byJob);
+  const requeue = coalesce((requeues: readonly Requeue[]) => requeueJobs(database.sql, requeues), byJob);
+  const saveHandle = coalesce(async (records: readonly HandleRecord[]) => {
+    const saved = new Set((await saveHandles(database.sql, records)).map(({ jobId }) => jobId));
+    return records.map(({ jobId }) => saved.has(jobId));
+  }, byJob);
+  const report = coalesce(async (reports: readonly ProgressReport[]) => {
+    await recordProgress(database.sql, reports);
+    return reports.map(() => undefined);
+  }, byJob);
+
+  const consumers: Consumer[] = Array.from(options.upstreams, ([provider, upstream]) =>
+    queue.consume(provider, upstream.concurrency ?? CONCURRENCY, async (jobId) => {
+      try {
+        await answerDoorbell(jobId, provider, upstream);
+      } catch (error) {
+        // The lease runs out and the sweep gives the job to somebody else.
+        log.error({ error, jobId, provider }, 'attempt abandoned');
+      }
+    }),
+  );
+  const unsubscribe = signals.on('cancelled', (changed) => {
+    if (changed === 'all') return;
+    for (const id of changed) held.get(id)?.control.abort(new AttemptStopped('cancelled'));
+  });
+  const renewing = keepLeases();
+
+  async function answerDoorbell(jobId: string, provider: string, upstream: Upstream): Promise<void> {
+    if (stopping.signal.aborted) return;
+    const claimed = await claim({ jobId, workerId: options.workerId });
+    if (!claimed) return;
+    const { job } = claimed;
+    log.info({ jobId, attempt: job.attempt, provider, resumed: claimed.handle !== undefined }, 'attempt started');
+    const attempt: HeldAttempt = { jobId, attempt: job.attempt, control: new AbortController() };
+    held.set(jobId, attempt);
+    // Stopping may have begun while the claim was under way.
+    if (stopping.signal.aborted) attempt.control.abort(new AttemptStopped('stopping'));
+    try {
+      await runAttempt(claimed, upstream, attempt);
+    } finally {
+      held.delete(jobId);
+    }
+  }
+
+  async function runAttempt(claimed: ClaimedAttempt, upstream: Upstream, attempt: HeldAttempt): Promise<void> {
+    const { job } = claimed;
+    const model = options.findModel(job.model);
+    let handle: JsonText | undefined = claimed.handle;
+    try {
+      if (!model) throw new TerminalError(`The model ${job.model} is no longer in the catalog.`);
+      const run: Run = {
+        jobId: job.id,
+        attempt: job.attempt,
+        // The sandbox needs no route of its own in the model's file.
+        model: model.routes.find(({ provider }) => provider === job.provider)?.model ?? model.name,
+        parameters: JSON.parse(job.input),
+        idempotencyKey: `${job.id}-${job.provider}`,
+        signal: attempt.control.signal,
+        clock,
+        storeFile: (file) => context.assets.store(job.id, file),
+      };
+      let step = await (handle === undefined ? upstream.start(run) : upstream.check(run, JSON.parse(handle)));
+      let reported = { progress: job.progress, atMs: Number.NEGATIVE_INFINITY };
+      while (step.kind === 'running') {
+        handle = await keepHandle(attempt, handle, step.handle);
+        reported = reportProgress(attempt, reported, step);
+        await clock.sleep(step.checkAfterMs, attempt.control.signal);
+        step = await upstream.check(run, step.handle);
+      }
+      const { output } = step;
+      const ended = await write(attempt, () => settle({ ...owner(attempt), state: 'COMPLETED', output }));
+      log.info({ jobId: job.id, attempt: job.attempt, provider: job.provider, ended: ended !== undefined }, 'attempt succeeded');
+    } catch (error) {
+      const stopped = attempt.control.signal.aborted ? attempt.control.signal.reason : undefined;
+      if (stopped instanceof AttemptStopped) await stopAttempt(claimed, upstream, attempt, handle, stopped);
+      else await failAttempt(claimed, model, attempt, error);
+    }
+  }
+
+  /** Saves a handle that is new; without it a crash would pay twice. @throws AttemptStopped when the attempt is no longer ours. */
+  async function keepHandle(attempt: HeldAttempt, known: JsonText | undefined, fresh: JsonValue): Promise<JsonText> {
+    const handle = toJsonText(fresh);
+    if (handle === known) return handle;
+    const saved = await write(attempt, () => saveHandle({ ...owner(attempt), handle }));
+    if (!saved) {
+      attempt.control.abort(new AttemptStopped('lost'));
+      throw attempt.control.signal.reason;
+    }
+    return handle;
+  }
+
+  /** Reports progress in the background, at most every half second and only forwards: a missed report harms nobody. */
+  function reportProgress(
+    attempt: HeldAttempt,
+    last: { readonly progress: number; readonly atMs: number },
+    { progress }: Extract<Step, { kind: 'running' }>,
+  ): { progress: number; atMs: number } {
+    const now = clock.now();
+    if (progress === undefined || progress <= last.progress || now - last.atMs < PROGRESS_EVERY_MS) return last;
+    report({ ...owner(attempt), progress: Math.min(progress, 1) }).catch((error: unknown) => {
+      log.warn({ error, jobId: attempt.jobId }, 'progress not recorded');
+    });
+    return { progress, atMs: now };
+  }
+
+  async function stopAttempt(
+    { job }: ClaimedAttempt,
+    upstream: Upstream,
+    attempt: HeldAttempt,
+    handle: JsonText | undefined,
+    { reason }: AttemptStopped,
+  ): Promise<void> {
+    log.info({ jobId: job.id, attempt: job.attempt, provider: job.provider, reason }, 'attempt stopped');
+    if (reason === 'stopping') {
+      const released = await requeue({ ...owner(attempt), outcome: 'released', delayMs: 0 });
+      if (released) ring({ provider: job.provider, jobId: job.id, attempt: job.attempt });
+    }
+    if (reason === 'cancelled' && handle !== undefined && upstream.cancel) {
+      const run: Run = {
+        jobId: job.id,
+        attempt: job.attempt,
+        model: job.model,
+        parameters: JSON.parse(job.input),
+        idempotencyKey: `${job.id}-${job.provider}`,
+        signal: AbortSignal.timeout(UPSTREAM_CANCEL_MS),
+        clock,
+        storeFile: () => Promise.reject(new Error('a cancelled run stores nothing')),
+      };
+      await upstream.cancel(run, JSON.parse(handle)).catch((error: unknown) => {
+        log.warn({ error, jobId: job.id, provider: job.provider }, 'upstream not cancelled');
+      });
+    }
+  }
+
+  async function failAttempt(
+    { job, failedAttempts }: ClaimedAttempt,
+    model: Model | undefined,
+    attempt: HeldAttempt,
+    error: unknown,
+  ): Promise<void> {
+    const fields = { jobId: job.id, attempt: job.attempt, provider: job.provider };
+    const failure = describeFailure(error);
+    if (!(error instanceof ProviderError)) log.error({ ...fields, error }, 'provider broke');
+    if (error instanceof RetryableError && model && failedAttempts + 1 < model.retry.attempts) {
+      const delayMs = retryDelayMs(model.retry, failedAttempts + 1, context.random, error.retryAfterMs);
+      const requeued = await write(attempt, () => requeue({ ...owner(attempt), outcome: 'failed', failure, delayMs }));
+      if (requeued) ring({ provider: job.provider, jobId: job.id, attempt: job.attempt, delayMs });
+      log.info({ ...fields, delayMs }, 'attempt failed, will be tried again');
+      return;
+    }
+    await write(attempt, () => settle({ ...owner(attempt), state: 'FAILED', failure }));
+    log.info({ ...fields, code: failure.code }, 'attempt failed');
+  }
+
+  /** A write that must not be lost to a database that is away for a moment: tried until it works or the attempt is over. */
+  async function write<Result>(attempt: HeldAttempt, statement: () => Promise<Result>): Promise<Result> {
+    for (;;) {
+      try {
+        return await statement();
+      } catch (error) {
+        log.warn({ error, jobId: attempt.jobId }, 'write failed, trying again');
+        await clock.sleep(WRITE_AGAIN_MS, attempt.control.signal);
+      }
+    }
+  }
+
+  async function keepLeases(): Promise<void> {
+    while (!stopping.signal.aborted) {
+      await clock.sleep(RENEW_MS, stopping.signal).catch(() => {});
+      await renewOnce().catch((error: unknown) => log.warn({ error }, 'leases not renewed'));
+    }
+  }
+
+  async function renewOnce(): Promise<void> {
+    const asked = [...held.values()];
+    if (asked.length === 0) return;
+    const kept = new Set((await renewLeases(database.sql, asked.map(owner), LEASE_SECONDS)).map(({ jobId }) => jobId));
+    for (const attempt of asked) {
+      // Cancelled while the signal was lost, or taken over: either way it is not ours any more.
+      if (!kept.has(attempt.jobId) && held.get(attempt.jobId) === attempt) attempt.control.abort(new AttemptStopped('cancelled'));
+    }
+  }
+
+  return {
+    get running() {
+      return held.size;
+    },
+    async stop() {
+      stopping.abort();
+      unsubscribe();
+      for (const { control } of held.values()) control.abort(new AttemptStopped('stopping'));
+      await Promise.all(consumers.map((consumer) => consumer.close()));
+      await renewing;
+    },
+  };
+}
+
+function owner({ jobId, attempt }: Ownership): Ownership {
+  return { jobId, attempt };
+}
+
+function describeFailure(error: unknown): Failure {
+  if (error instanceof ProviderError) return { code: error.code, message: error.message };
+  // Whatever it was, it was not written for clients.
+  return { code: 'internal', message: 'The provider adapter failed unexpectedly; the operator finds the reason in the log.' };
+}

@@ -1,0 +1,71 @@
+/** The settings every process of the service shares, as environment variables. Apps read them in their `config.ts`. */
+import { join, resolve } from 'node:path';
+import { z } from 'zod';
+import type { EngineOptions } from './index.ts';
+
+const SECONDS_MAX = 10 * 365 * 24 * 3600;
+/** Design: now, 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h, 24 h; 75 h 35 min in all. */
+const WEBHOOK_SCHEDULE = [0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
+
+function urlOf(protocols: readonly string[]) {
+  return z.string().refine((text) => URL.canParse(text) && protocols.includes(new URL(text).protocol), {
+    error: `must be a URL that starts with ${protocols.map((protocol) => `${protocol}//`).join(' or ')}`,
+  });
+}
+
+/** A whole number in bounds, from text. */
+export function wholeNumber(min: number, max: number) {
+  return z
+    .string()
+    .refine((text) => /^\d{1,15}$/.test(text) && Number(text) >= min && Number(text) <= max, {
+      error: `must be a whole number from ${min} to ${max}`,
+    })
+    .transform(Number);
+}
+
+/** A PostgreSQL connection string. */
+export const databaseUrl = urlOf(['postgres:', 'postgresql:']);
+
+export const engineSettings = {
+  /** Server with state and results; see each app for what happens when it is unset. */
+  DATABASE_URL: databaseUrl.optional(),
+  /** Redis or compatible store of BullMQ. Unset: BullMQ's Postgres backend in the same database. */
+  REDIS_URL: urlOf(['redis:', 'rediss:']).optional(),
+  /** Folder of produced files, and of the embedded database where that is used. Relative to the working directory. */
+  DATA_DIR: z
+    .string()
+    .default('.data')
+    .transform((folder) => resolve(folder)),
+  /** Seconds for which an ended job stays readable; at least 1. */
+  RESULT_TTL_SECONDS: wholeNumber(1, SECONDS_MAX).default(3600),
+  /** Seconds to wait before each send of a webhook, separated by commas; 1 to 20 entries of 0 to 86,400. */
+  WEBHOOK_RETRY_SCHEDULE: z
+    .string()
+    .refine(
+      (text) => /^\d{1,5}(,\d{1,5}){0,19}$/.test(text.replaceAll(' ', '')) && text.split(',').every((entry) => Number(entry) <= 86_400),
+      {
+        error: 'must be 1 to 20 whole numbers of seconds from 0 to 86400, separated by commas',
+      },
+    )
+    .transform((text) => text.split(',').map(Number))
+    .default(WEBHOOK_SCHEDULE),
+  /** Numbers of the terminal states in the webhook body: `documented` 9/10/11 or `current` 10/11/12. */
+  WEBHOOK_STATUS_NUMBERING: z.enum(['documented', 'current']).default('documented'),
+  /** Least severe log lines that are written. */
+  LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
+};
+const schema = z.object(engineSettings);
+export type EngineVariables = z.infer<typeof schema>;
+
+/** The engine's options that come from variables. `url` is DATABASE_URL, or that of the embedded server. */
+export function engineOptionsFrom(
+  variables: EngineVariables,
+  url: string,
+): Pick<EngineOptions, 'databaseUrl' | 'redisUrl' | 'assetsFolder' | 'settings'> {
+  return {
+    databaseUrl: url,
+    ...(variables.REDIS_URL !== undefined && { redisUrl: variables.REDIS_URL }),
+    assetsFolder: join(variables.DATA_DIR, 'assets'),
+    settings: { resultTtlSeconds: variables.RESULT_TTL_SECONDS, webhookSchedule: variables.WEBHOOK_RETRY_SCHEDULE },
+  };
+}

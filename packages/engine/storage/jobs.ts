@@ -1,0 +1,460 @@
+/**
+ * Jobs in Postgres: one function per transition, each one statement for a whole batch, guarded by the states the transition
+ * table allows and, where an owner acts, by the attempt's number. A job that is missing from an answer was somebody else's.
+ *
+ * A batch names each job once. Every statement locks its rows in the order of their ids first, so that overlapping
+ * batches cannot deadlock, and notifies {@link JOBS_CHANNEL} of the jobs it changed.
+ */
+import {
+  type Failure,
+  type Job,
+  type JsonText,
+  type Output,
+  STATES,
+  type State,
+  type Submission,
+  type TerminalState,
+  TRANSITIONS,
+} from '@claimcheck/core';
+import type { SqlLike } from './connection.ts';
+
+/** Payload: ids of changed jobs, separated by commas. 200 ids fit into the 8,000 bytes of a notification. */
+export const JOBS_CHANNEL = 'claimcheck_jobs';
+/** Payload as above: jobs that were cancelled, so that their workers stop. */
+export const CANCELLED_CHANNEL = 'claimcheck_cancelled';
+
+/** Jobs ahead are counted no further than this: a position beyond it tells a client nothing more. */
+const QUEUE_POSITION_MAX = 10_000;
+
+export interface JobReference {
+  readonly callerId: string;
+  readonly id: string;
+}
+
+interface JobRow {
+  readonly id: string;
+  readonly caller_id: string;
+  readonly dialect: string;
+  readonly model: string;
+  readonly provider: string;
+  readonly input: JsonText;
+  readonly state: State;
+  readonly progress: number;
+  readonly attempt: number;
+  readonly output: string | null;
+  readonly failure_code: Failure['code'] | null;
+  readonly failure_message: string | null;
+  readonly webhook_url: string | null;
+  readonly base_url: string;
+  readonly session_id: string | null;
+  readonly created_at: Date;
+  readonly updated_at: Date;
+  readonly started_at: Date | null;
+  readonly attempt_started_at: Date | null;
+  readonly finished_at: Date | null;
+  readonly queue_position?: string | number | null;
+}
+
+/** Inserts jobs as QUEUED with their first event. Results are in the order of `submissions`. */
+export async function insertJobs(
+  sql: SqlLike,
+  submissions: readonly { readonly id: string; readonly submission: Submission }[],
+): Promise<readonly Job[]> {
+  const column = <Value>(pick: (submission: Submission) => Value) => submissions.map(({ submission }) => pick(submission));
+  const rows = await sql<JobRow[]>`
+    with input as (
+      select * from unnest(
+        ${submissions.map(({ id }) => id)}::uuid[], ${column((s) => s.callerId)}::uuid[], ${column((s) => s.dialect)}::text[],
+        ${column((s) => s.model)}::text[], ${column((s) => s.provider)}::text[], ${column((s) => s.input)}::text[],
+        ${column((s) => s.webhookUrl ?? null)}::text[], ${column((s) => s.baseUrl)}::text[], ${column((s) => s.sessionId ?? null)}::text[]
+      ) with ordinality as input (id, caller_id, dialect, model, provider, input, webhook_url, base_url, session_id, ordinal)
+    ), ahead as (
+      select provider, (
+        select count(*) from (
+          select from jobs where jobs.state = 'QUEUED' and jobs.provider = queue.provider limit ${QUEUE_POSITION_MAX}
+        ) as counted
+      ) as jobs_ahead
+      from (select distinct provider from input) as queue
+    ), inserted as (
+      insert into jobs (id, caller_id, dialect, model, provider, input, webhook_url, base_url, session_id)
+      select id, caller_id, dialect, model, provider, input::json, webhook_url, base_url, session_id from input
+      returning *
+    ), event as (
+      insert into job_events (job_id, sequence, type, state, progress, created_at)
+      select id, 1, 'status', state, progress, created_at from inserted
+    )
+    select inserted.*, least(
+      jobs_ahead + row_number() over (partition by inserted.provider order by ordinal) - 1, ${QUEUE_POSITION_MAX}
+    )::integer as queue_position
+    from inserted join input using (id) join ahead on ahead.provider = inserted.provider
+    order by ordinal`;
+  return rows.map(toJob);
+}
+
+/** Reads jobs as their callers may see them: not another caller's, not an expired one. Results are in the order of `references`. */
+export async function readJobs(sql: SqlLike, references: readonly JobReference[]): Promise<readonly (Job | undefined)[]> {
+  const rows = await sql<(JobRow & { ordinal: string })[]>`
+    select jobs.*, case when state = 'QUEUED' then (
+      select count(*) from (
+        select from jobs as ahead
+        where ahead.state = 'QUEUED' and ahead.provider = jobs.provider and ahead.id < jobs.id
+        limit ${QUEUE_POSITION_MAX}
+      ) as counted
+    ) end as queue_position, ordinal
+    from unnest(${references.map(({ id }) => id)}::uuid[], ${references.map(({ callerId }) => callerId)}::uuid[])
+      with ordinality as wanted (id, caller_id, ordinal)
+    join jobs on jobs.id = wanted.id and jobs.caller_id = wanted.caller_id
+    where expires_at is null or expires_at > db_now()`;
+  const jobs: (Job | undefined)[] = references.map(() => undefined);
+  for (const row of rows) jobs[Number(row.ordinal) - 1] = toJob(row);
+  return jobs;
+}
+
+/** A caller's jobs, newest first, older than job `before`. */
+export async function listJobs(
+  sql: SqlLike,
+  filter: { readonly callerId: string; readonly before?: string; readonly state?: State; readonly limit: number },
+): Promise<readonly Job[]> {
+  const rows = await sql<JobRow[]>`
+    select * from jobs
+    where caller_id = ${filter.callerId}
+      and (expires_at is null or expires_at > db_now())
+      ${filter.before === undefined ? sql`` : sql`and id < ${filter.before}`}
+      ${filter.state === undefined ? sql`` : sql`and state = ${filter.state}`}
+    order by id desc
+    limit ${filter.limit}`;
+  return rows.map(toJob);
+}
+
+export interface Claim {
+  readonly jobId: string;
+  readonly workerId: string;
+}
+
+/** An attempt that its worker owns until the lease runs out or the job ends. */
+export interface ClaimedAttempt {
+  readonly job: Job;
+  /** Handle of the run that an earlier attempt started and could not finish: resume it instead of starting anew. */
+  readonly handle: JsonText | undefined;
+  readonly failedAttempts: number;
+}
+
+/** QUEUED → PROCESSING. Undefined for a job that is not waiting: somebody was first, it ended, or it is not due yet. */
+export async function claimJobs(
+  sql: SqlLike,
+  claims: readonly Claim[],
+  leaseSeconds: number,
+): Promise<readonly (ClaimedAttempt | undefined)[]> {
+  const rows = await sql<(JobRow & { handle: JsonText | null; failed_attempts: number })[]>`
+    with input as (
+      select * from unnest(${claims.map(({ jobId }) => jobId)}::uuid[], ${claims.map(({ workerId }) => workerId)}::text[])
+        as input (job_id, worker_id)
+    ), locked as materialized (
+      select id from jobs where id in (select job_id from input) and state = any(${statesFor('PROCESSING')}) and available_at <= db_now()
+      order by id for no key update
+    ), claimed as (
+      update jobs set state = 'PROCESSING', attempt = attempt + 1, event_count = event_count + 1, updated_at = db_now(),
+        started_at = coalesce(started_at, db_now()), attempt_started_at = db_now(),
+        lease_until = db_now() + make_interval(secs => ${leaseSeconds})
+      from locked where jobs.id = locked.id and state = any(${statesFor('PROCESSING')})
+      returning jobs.*
+    ), attempt as (
+      insert into attempts (job_id, number, provider, worker_id, handle, started_at)
+      select claimed.id, claimed.attempt, claimed.provider, input.worker_id, previous.handle, db_now()
+      from claimed
+      join input on input.job_id = claimed.id
+      -- Only a run that was given up half-way is resumed; one that failed is started anew.
+      left join attempts as previous on previous.job_id = claimed.id and previous.number = claimed.attempt - 1
+        and previous.provider = claimed.provider and previous.outcome in ('released', 'lost')
+      returning job_id, handle
+    ), event as (
+      insert into job_events (job_id, sequence, type, state, progress, created_at)
+      select id, event_count, 'status', state, progress, updated_at from claimed
+    ), notified as (
+      select pg_notify(${JOBS_CHANNEL}, string_agg(id::text, ',')) from claimed having count(*) > 0
+    )
+    select claimed.*, attempt.handle from claimed join attempt on attempt.job_id = claimed.id left join notified on true`;
+  const byId = new Map(rows.map((row) => [row.id, row]));
+  return claims.map(({ jobId }) => {
+    const row = byId.get(jobId);
+    return row && { job: toJob(row), handle: row.handle ?? undefined, failedAttempts: row.failed_attempts };
+  });
+}
+
+/** The owner of an attempt; writes of anyone else change nothing. */
+export interface Ownership {
+  readonly jobId: string;
+  readonly attempt: number;
+}
+
+/** How a job ends. Without `attempt` it ends whoever owns it: a cancellation by the caller. */
+export interface Ending {
+  readonly jobId: string;
+  readonly attempt?: number;
+  readonly state: TerminalState;
+  readonly output?: Output;
+  readonly failure?: Failure;
+}
+
+const ATTEMPT_OUTCOME = { COMPLETED: 'succeeded', FAILED: 'failed', CANCELLED: 'cancelled' } as const satisfies Record<
+  TerminalState,
+  string
+>;
+
+/** QUEUED or PROCESSING → a terminal state. Undefined where the job had ended already or has another owner. */
+export async function endJobs(sql: SqlLike, endings: readonly Ending[], resultTtlSeconds: number): Promise<readonly (Job | undefined)[]> {
+  const rows = await sql<JobRow[]>`
+    with input as (
+      select * from unnest(
+        ${endings.map(({ jobId }) => jobId)}::uuid[], ${endings.map(({ attempt }) => attempt ?? null)}::integer[],
+        ${endings.map(({ state }) => state)}::text[], ${endings.map(({ state }) => ATTEMPT_OUTCOME[state])}::text[],
+        ${endings.map(({ output }) => (output ? JSON.stringify(output) : null))}::text[],
+        ${endings.map(({ failure }) => failure?.code ?? null)}::text[], ${endings.map(({ failure }) => failure?.message ?? null)}::text[]
+      ) as input (job_id, attempt, state, outcome, output, failure_code, failure_message)
+    ), allowed as (
+      select * from unnest(${ALLOWED.map(([from]) => from)}::text[], ${ALLOWED.map(([, to]) => to)}::text[]) as allowed (old_state, new_state)
+    ), locked as materialized (
+      select id from jobs where id in (select job_id from input) order by id for no key update
+    ), ended as (
+      update jobs set state = input.state, output = input.output::json, failure_code = input.failure_code,
+        failure_message = input.failure_message, progress = case input.state when 'COMPLETED' then 1 else progress end,
+        event_count = event_count + 1, lease_until = null, updated_at = db_now(), finished_at = db_now(),
+        expires_at = db_now() + make_interval(secs => ${resultTtlSeconds})
+      from locked, input, allowed
+      where jobs.id = locked.id and jobs.id = input.job_id
+        and allowed.old_state = jobs.state and allowed.new_state = input.state
+        and (input.attempt is null or (jobs.attempt = input.attempt and jobs.state = 'PROCESSING'))
+      returning jobs.*, input.outcome
+    ), attempt as (
+      update attempts set finished_at = db_now(), outcome = ended.outcome, failure_code = ended.failure_code,
+        failure_message = ended.failure_message
+      from ended
+      where attempts.job_id = ended.id and attempts.number = ended.attempt and attempts.finished_at is null
+    ), event as (
+      insert into job_events (job_id, sequence, type, state, progress, data, created_at)
+      select id, event_count, 'status', state, progress,
+        case when failure_message is not null then json_build_object('error', failure_message, 'code', failure_code) end, updated_at
+      from ended
+    ), notified as (
+      select pg_notify(${JOBS_CHANNEL}, string_agg(id::text, ',')) from ended having count(*) > 0
+    ), stopped as (
+      select pg_notify(${CANCELLED_CHANNEL}, string_agg(id::text, ',')) from ended where state = 'CANCELLED' having count(*) > 0
+    )
+    select ended.* from ended left join notified on true left join stopped on true`;
+  return inOrder(endings, rows);
+}
+
+export interface Requeue extends Ownership {
+  /** Why the attempt is over: it failed and is tried again, or its worker gave it back. */
+  readonly outcome: 'failed' | 'released';
+  readonly failure?: Failure;
+  readonly delayMs: number;
+}
+
+/** PROCESSING → QUEUED by the owner. Undefined where it is no longer the owner. */
+export async function requeueJobs(sql: SqlLike, requeues: readonly Requeue[]): Promise<readonly (Job | undefined)[]> {
+  const rows = await sql<JobRow[]>`
+    with input as (
+      select * from unnest(
+        ${requeues.map(({ jobId }) => jobId)}::uuid[], ${requeues.map(({ attempt }) => attempt)}::integer[],
+        ${requeues.map(({ outcome }) => outcome)}::text[], ${requeues.map(({ delayMs }) => delayMs)}::double precision[],
+        ${requeues.map(({ failure }) => failure?.code ?? null)}::text[], ${requeues.map(({ failure }) => failure?.message ?? null)}::text[]
+      ) as input (job_id, attempt, outcome, delay_ms, failure_code, failure_message)
+    ), locked as materialized (
+      select id from jobs where id in (select job_id from input) order by id for no key update
+    ), requeued as (
+      update jobs set state = 'QUEUED', lease_until = null, event_count = event_count + 1, updated_at = db_now(), rung_at = db_now(),
+        available_at = db_now() + make_interval(secs => input.delay_ms / 1000),
+        failed_attempts = failed_attempts + case input.outcome when 'failed' then 1 else 0 end
+      from locked, input
+      where jobs.id = locked.id and jobs.id = input.job_id and jobs.attempt = input.attempt and jobs.state = any(${statesFor('QUEUED')})
+      returning jobs.*, input.outcome, input.failure_code as attempt_failure_code, input.failure_message as attempt_failure_message
+    ), attempt as (
+      update attempts set finished_at = db_now(), outcome = requeued.outcome, failure_code = requeued.attempt_failure_code,
+        failure_message = requeued.attempt_failure_message
+      from requeued where attempts.job_id = requeued.id and attempts.number = requeued.attempt
+    ), event as (
+      insert into job_events (job_id, sequence, type, state, progress, created_at)
+      select id, event_count, 'status', state, progress, updated_at from requeued
+    ), notified as (
+      select pg_notify(${JOBS_CHANNEL}, string_agg(id::text, ',')) from requeued having count(*) > 0
+    )
+    select requeued.* from requeued left join notified on true`;
+  return inOrder(requeues, rows);
+}
+
+/**
+ * PROCESSING → QUEUED for attempts whose worker stopped renewing; the next attempt resumes by their handle.
+ * Jobs that lost `crashesMax` workers before are left alone: {@link listPoisonous} names them.
+ */
+export async function rescueJobs(sql: SqlLike, options: { readonly crashesMax: number; readonly limit: number }): Promise<readonly Job[]> {
+  const rows = await sql<JobRow[]>`
+    with expired as materialized (
+      select id from jobs
+      where state = 'PROCESSING' and lease_until < db_now() and crashed_attempts < ${options.crashesMax - 1}
+      order by id limit ${options.limit} for no key update skip locked
+    ), rescued as (
+      update jobs set state = 'QUEUED', lease_until = null, event_count = event_count + 1, crashed_attempts = crashed_attempts + 1,
+        updated_at = db_now(), available_at = db_now(), rung_at = db_now()
+      from expired where jobs.id = expired.id and jobs.state = any(${statesFor('QUEUED')}) and lease_until < db_now()
+      returning jobs.*
+    ), attempt as (
+      update attempts set finished_at = db_now(), outcome = 'lost'
+      from rescued where attempts.job_id = rescued.id and attempts.number = rescued.attempt
+    ), event as (
+      insert into job_events (job_id, sequence, type, state, progress, created_at)
+      select id, event_count, 'status', state, progress, updated_at from rescued
+    ), notified as (
+      select pg_notify(${JOBS_CHANNEL}, string_agg(id::text, ',')) from rescued having count(*) > 0
+    )
+    select rescued.* from rescued left join notified on true`;
+  return rows.map(toJob);
+}
+
+/** Attempts with an expired lease whose job has now lost `crashesMax` workers. */
+export async function listPoisonous(
+  sql: SqlLike,
+  options: { readonly crashesMax: number; readonly limit: number },
+): Promise<readonly Ownership[]> {
+  return sql<{ jobId: string; attempt: number }[]>`
+    select id as "jobId", attempt from jobs
+    where state = 'PROCESSING' and lease_until < db_now() and crashed_attempts >= ${options.crashesMax - 1}
+    limit ${options.limit}`;
+}
+
+/** Prolongs leases. Returns those that are still held; the others were lost. */
+export async function renewLeases(sql: SqlLike, held: readonly Ownership[], leaseSeconds: number): Promise<readonly Ownership[]> {
+  return sql<{ jobId: string; attempt: number }[]>`
+    with locked as materialized (
+      select id from jobs where id = any(${held.map(({ jobId }) => jobId)}::uuid[]) order by id for no key update
+    )
+    update jobs set lease_until = db_now() + make_interval(secs => ${leaseSeconds})
+    from locked, unnest(${held.map(({ jobId }) => jobId)}::uuid[], ${held.map(({ attempt }) => attempt)}::integer[]) as held (job_id, attempt)
+    where jobs.id = locked.id and jobs.id = held.job_id and jobs.attempt = held.attempt and state = 'PROCESSING'
+    returning jobs.id as "jobId", jobs.attempt`;
+}
+
+export interface ProgressReport extends Ownership {
+  /** Fraction done, 0 to 1. */
+  readonly progress: number;
+}
+
+/** Records how far attempts are, with an event each. Progress never goes back, and strangers' reports are dropped. */
+export async function recordProgress(sql: SqlLike, reports: readonly ProgressReport[]): Promise<void> {
+  await sql`
+    with input as (
+      select * from unnest(
+        ${reports.map(({ jobId }) => jobId)}::uuid[], ${reports.map(({ attempt }) => attempt)}::integer[],
+        ${reports.map(({ progress }) => progress)}::real[]
+      ) as input (job_id, attempt, progress)
+    ), locked as materialized (
+      select id from jobs where id in (select job_id from input) order by id for no key update
+    ), moved as (
+      update jobs set progress = input.progress, event_count = event_count + 1, updated_at = db_now()
+      from locked, input
+      where jobs.id = locked.id and jobs.id = input.job_id and jobs.attempt = input.attempt and state = 'PROCESSING'
+        and jobs.progress < input.progress
+      returning jobs.*
+    ), event as (
+      insert into job_events (job_id, sequence, type, state, progress, created_at)
+      select id, event_count, 'progress', state, progress, updated_at from moved
+    )
+    select pg_notify(${JOBS_CHANNEL}, string_agg(id::text, ',')) from moved having count(*) > 0`;
+}
+
+export interface HandleRecord extends Ownership {
+  readonly handle: JsonText;
+}
+
+/** Saves handles of started runs. Returns those whose writer still owns the attempt. */
+export async function saveHandles(sql: SqlLike, records: readonly HandleRecord[]): Promise<readonly Ownership[]> {
+  return sql<{ jobId: string; attempt: number }[]>`
+    update attempts set handle = input.handle::json
+    from unnest(
+      ${records.map(({ jobId }) => jobId)}::uuid[], ${records.map(({ attempt }) => attempt)}::integer[],
+      ${records.map(({ handle }) => handle)}::text[]
+    ) as input (job_id, attempt, handle)
+    where attempts.job_id = input.job_id and attempts.number = input.attempt and attempts.finished_at is null
+    returning attempts.job_id as "jobId", attempts.number as attempt`;
+}
+
+/** Jobs that wait although they are due and whose doorbell may have been lost; marks them as rung. */
+export async function listSilent(
+  sql: SqlLike,
+  options: { readonly silentSeconds: number; readonly limit: number },
+): Promise<readonly { readonly id: string; readonly provider: string; readonly attempt: number }[]> {
+  return sql<{ id: string; provider: string; attempt: number }[]>`
+    with silent as materialized (
+      select id from jobs
+      where state = 'QUEUED' and available_at <= db_now()
+        and greatest(rung_at, available_at) < db_now() - make_interval(secs => ${options.silentSeconds})
+      order by id limit ${options.limit} for no key update skip locked
+    )
+    update jobs set rung_at = db_now() from silent where jobs.id = silent.id
+    returning jobs.id, jobs.provider, jobs.attempt`;
+}
+
+/** Ids of jobs whose time is over, the longest expired first. */
+export async function listExpired(sql: SqlLike, limit: number): Promise<readonly string[]> {
+  const rows = await sql<{ id: string }[]>`
+    select id from jobs where expires_at <= db_now() order by expires_at limit ${limit}`;
+  return rows.map(({ id }) => id);
+}
+
+/** Makes ended jobs unreadable at once; what is left of them is purged later. Returns the ids that were ended. */
+export async function expireJobs(sql: SqlLike, ids: readonly string[]): Promise<readonly string[]> {
+  const rows = await sql<{ id: string }[]>`
+    update jobs set expires_at = db_now() where id = any(${ids}::uuid[]) and finished_at is not null returning id`;
+  return rows.map(({ id }) => id);
+}
+
+/** Deletes expired jobs with their attempts, events and asset rows. */
+export async function deleteJobs(sql: SqlLike, ids: readonly string[]): Promise<void> {
+  await sql`
+    delete from jobs where id in (
+      select id from jobs where id = any(${ids}::uuid[]) and expires_at <= db_now() order by id for update
+    )`;
+}
+
+/** Every transition of the table as a pair, for guards in SQL. */
+const ALLOWED = STATES.flatMap((from) => TRANSITIONS[from].map((to) => [from, to] as const));
+
+function statesFor(to: State): State[] {
+  return ALLOWED.filter(([, target]) => target === to).map(([from]) => from);
+}
+
+function inOrder(calls: readonly { readonly jobId: string }[], rows: readonly JobRow[]): readonly (Job | undefined)[] {
+  const byId = new Map(rows.map((row) => [row.id, row]));
+  return calls.map(({ jobId }) => {
+    const row = byId.get(jobId);
+    return row && toJob(row);
+  });
+}
+
+function toJob(row: JobRow): Job {
+  return {
+    id: row.id,
+    callerId: row.caller_id,
+    dialect: row.dialect,
+    model: row.model,
+    provider: row.provider,
+    input: row.input,
+    state: row.state,
+    progress: row.progress,
+    attempt: row.attempt,
+    // Written by endJobs from an Output, and by nobody else.
+    ...(row.output !== null && { output: JSON.parse(row.output) as Output }),
+    ...(row.failure_code !== null && { failure: { code: row.failure_code, message: row.failure_message ?? '' } }),
+    ...(row.webhook_url !== null && { webhookUrl: row.webhook_url }),
+    baseUrl: row.base_url,
+    ...(row.session_id !== null && { sessionId: row.session_id }),
+    createdAt: row.created_at,
+    updatedAt: row.updated_at,
+    ...(row.started_at && { startedAt: row.started_at }),
+    ...(row.attempt_started_at && { attemptStartedAt: row.attempt_started_at }),
+    ...(row.finished_at && { finishedAt: row.finished_at }),
+    ...(row.state === 'QUEUED' &&
+      row.queue_position !== undefined &&
+      row.queue_position !== null && { queuePosition: Number(row.queue_position) }),
+  };
+}

@@ -1,0 +1,125 @@
+/** The tables as Drizzle sees them. `migrations/` is the truth; a test compares the two. */
+import { bigint, customType, integer, pgTable, primaryKey, real, text, timestamp, uuid } from 'drizzle-orm/pg-core';
+
+const bytea = customType<{ data: Buffer; driverData: Buffer }>({ dataType: () => 'bytea' });
+/** JSON as its exact text; see `connection.ts`. */
+const exactJson = customType<{ data: string; driverData: string }>({ dataType: () => 'json' });
+const instant = (name: string) => timestamp(name, { withTimezone: true });
+
+export const callers = pgTable('callers', {
+  id: uuid('id').primaryKey(),
+  name: text('name').notNull(),
+  createdAt: instant('created_at').notNull(),
+});
+
+export const apiKeys = pgTable('api_keys', {
+  id: uuid('id').primaryKey(),
+  callerId: uuid('caller_id').notNull(),
+  name: text('name').notNull(),
+  hint: text('hint').notNull(),
+  hash: bytea('hash').notNull(),
+  origin: text('origin', { enum: ['created', 'bootstrap'] }).notNull(),
+  createdAt: instant('created_at').notNull(),
+  revokedAt: instant('revoked_at'),
+});
+
+export const jobs = pgTable('jobs', {
+  id: uuid('id').primaryKey(),
+  callerId: uuid('caller_id').notNull(),
+  dialect: text('dialect').notNull(),
+  model: text('model').notNull(),
+  provider: text('provider').notNull(),
+  input: exactJson('input').notNull(),
+  state: text('state').notNull(),
+  progress: real('progress').notNull(),
+  attempt: integer('attempt').notNull(),
+  failedAttempts: integer('failed_attempts').notNull(),
+  crashedAttempts: integer('crashed_attempts').notNull(),
+  eventCount: integer('event_count').notNull(),
+  output: exactJson('output'),
+  failureCode: text('failure_code'),
+  failureMessage: text('failure_message'),
+  webhookUrl: text('webhook_url'),
+  baseUrl: text('base_url').notNull(),
+  sessionId: text('session_id'),
+  createdAt: instant('created_at').notNull(),
+  updatedAt: instant('updated_at').notNull(),
+  availableAt: instant('available_at').notNull(),
+  rungAt: instant('rung_at').notNull(),
+  startedAt: instant('started_at'),
+  attemptStartedAt: instant('attempt_started_at'),
+  leaseUntil: instant('lease_until'),
+  finishedAt: instant('finished_at'),
+  expiresAt: instant('expires_at'),
+});
+
+export const attempts = pgTable(
+  'attempts',
+  {
+    jobId: uuid('job_id').notNull(),
+    number: integer('number').notNull(),
+    provider: text('provider').notNull(),
+    workerId: text('worker_id').notNull(),
+    startedAt: instant('started_at').notNull(),
+    handle: exactJson('handle'),
+    finishedAt: instant('finished_at'),
+    outcome: text('outcome'),
+    failureCode: text('failure_code'),
+    failureMessage: text('failure_message'),
+  },
+  (table) => [primaryKey({ columns: [table.jobId, table.number] })],
+);
+
+export const jobEvents = pgTable(
+  'job_events',
+  {
+    jobId: uuid('job_id').notNull(),
+    sequence: integer('sequence').notNull(),
+    type: text('type', { enum: ['status', 'progress', 'partial'] }).notNull(),
+    state: text('state', { enum: ['QUEUED', 'PROCESSING', 'COMPLETED', 'FAILED', 'CANCELLED'] }).notNull(),
+    progress: real('progress').notNull(),
+    data: exactJson('data'),
+    createdAt: instant('created_at').notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.jobId, table.sequence] })],
+);
+
+export const assets = pgTable('assets', {
+  token: text('token').primaryKey(),
+  jobId: uuid('job_id').notNull(),
+  contentType: text('content_type').notNull(),
+  fileName: text('file_name').notNull(),
+  bytes: bigint('bytes', { mode: 'number' }).notNull(),
+  sha256: text('sha256').notNull(),
+  createdAt: instant('created_at').notNull(),
+});
+
+export const deliveries = pgTable('deliveries', {
+  id: uuid('id').primaryKey(),
+  callerId: uuid('caller_id').notNull(),
+  jobId: uuid('job_id').notNull(),
+  url: text('url').notNull(),
+  contentType: text('content_type').notNull(),
+  body: text('body').notNull(),
+  state: text('state', { enum: ['PENDING', 'DELIVERED', 'FAILED'] }).notNull(),
+  schedule: integer('schedule').array().notNull(),
+  sendCount: integer('send_count').notNull(),
+  claim: integer('claim').notNull(),
+  nextSendAt: instant('next_send_at').notNull(),
+  createdAt: instant('created_at').notNull(),
+  finishedAt: instant('finished_at'),
+});
+
+export const sends = pgTable(
+  'sends',
+  {
+    deliveryId: uuid('delivery_id').notNull(),
+    number: integer('number').notNull(),
+    startedAt: instant('started_at').notNull(),
+    durationMs: integer('duration_ms').notNull(),
+    status: integer('status'),
+    errorCode: text('error_code'),
+    errorMessage: text('error_message'),
+  },
+  (table) => [primaryKey({ columns: [table.deliveryId, table.number] })],
+);

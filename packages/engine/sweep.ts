@@ -1,0 +1,94 @@
+/**
+ * The safety net, ticked by every worker: rescues jobs of dead workers, rings doorbells that were lost, and removes what has
+ * expired. Each duty works in small batches, may run in several processes at once, and is quiet when there is nothing to do.
+ */
+import { removeJobs } from './cancel.ts';
+import type { EngineContext } from './context.ts';
+import type { Settle } from './settle.ts';
+import { deleteEndedDeliveries } from './storage/deliveries.ts';
+import { listExpired, listPoisonous, listSilent, rescueJobs } from './storage/jobs.ts';
+import type { Ring } from './submit.ts';
+
+export interface Sweep {
+  /** Runs every duty once and says how often each acted. */
+  once(): Promise<SweepReport>;
+  /** Runs every duty each second until stopped. */
+  start(): RunningSweep;
+}
+
+export interface RunningSweep {
+  stop(): Promise<void>;
+}
+
+export interface SweepReport {
+  /** Jobs whose worker had vanished, back in the queue. */
+  readonly rescued: number;
+  /** Jobs that ended FAILED because they lost too many workers. */
+  readonly quarantined: number;
+  readonly rungAgain: number;
+  readonly purged: number;
+}
+
+const TICK_MS = 1_000;
+const BATCH = 500;
+/** A job that lost this many workers is likely what kills them. */
+const CRASHES_MAX = 3;
+/** A due job that nobody claimed for this long may have lost its doorbell; ringing one that still waits is harmless. */
+const SILENT_SECONDS = 15;
+
+export function makeSweep(context: EngineContext, settle: Settle, ring: Ring): Sweep {
+  const { database, clock, log, settings } = context;
+
+  async function rescue(): Promise<number> {
+    const jobs = await rescueJobs(database.sql, { crashesMax: CRASHES_MAX, limit: BATCH });
+    for (const job of jobs) ring({ provider: job.provider, jobId: job.id, attempt: job.attempt });
+    return jobs.length;
+  }
+
+  async function quarantine(): Promise<number> {
+    const poisonous = await listPoisonous(database.sql, { crashesMax: CRASHES_MAX, limit: BATCH });
+    const message = `The request was given up: its worker vanished ${CRASHES_MAX} times while running it.`;
+    const ended = await Promise.all(
+      poisonous.map((attempt) => settle({ ...attempt, state: 'FAILED', failure: { code: 'worker_crashed', message } })),
+    );
+    return ended.filter((job) => job !== undefined).length;
+  }
+
+  async function ringAgain(): Promise<number> {
+    const silent = await listSilent(database.sql, { silentSeconds: SILENT_SECONDS, limit: BATCH });
+    for (const { id, provider, attempt } of silent) ring({ provider, jobId: id, attempt });
+    return silent.length;
+  }
+
+  async function purge(): Promise<number> {
+    const expired = await listExpired(database.sql, BATCH);
+    await removeJobs(context, expired);
+    await deleteEndedDeliveries(database.sql, { olderThanSeconds: settings.resultTtlSeconds, limit: BATCH });
+    return expired.length;
+  }
+
+  async function once(): Promise<SweepReport> {
+    const report = { rescued: await rescue(), quarantined: await quarantine(), rungAgain: await ringAgain(), purged: await purge() };
+    if (report.rescued + report.quarantined + report.rungAgain > 0) log.warn(report, 'sweep acted');
+    return report;
+  }
+
+  return {
+    once,
+    start() {
+      const stopping = new AbortController();
+      const running = (async () => {
+        while (!stopping.signal.aborted) {
+          await once().catch((error: unknown) => log.warn({ error }, 'sweep failed'));
+          await clock.sleep(TICK_MS, stopping.signal).catch(() => {});
+        }
+      })();
+      return {
+        async stop() {
+          stopping.abort();
+          await running;
+        },
+      };
+    },
+  };
+}
