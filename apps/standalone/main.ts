@@ -4,14 +4,6 @@ import { pino } from 'pino';
 import { environment, readStandaloneConfig } from './config.ts';
 import { startStandalone } from './index.ts';
 
-await runProcess(async (signal) => {
-  const variables = readStandaloneConfig();
-  const log = pino({ level: variables.LOG_LEVEL }, pino.destination(2));
-  const standalone = await startStandalone({ variables, environment, log, signal });
-  console.log(welcome(standalone, variables.BOOTSTRAP_API_KEY !== undefined));
-  return standalone;
-});
-
 /** A body without shell specials, so that the line works as pasted in every shell. */
 const FIRST_PROMPT = 'a cute panda holding a sign that says Keep Calm and Keep Building';
 
@@ -36,3 +28,11 @@ Submit a first job:
 Ctrl-C stops it; the data stays.
 `;
 }
+
+await runProcess(async (signal) => {
+  const variables = readStandaloneConfig();
+  const log = pino({ level: variables.LOG_LEVEL }, pino.destination(2));
+  const standalone = await startStandalone({ variables, environment, log, signal });
+  console.log(welcome(standalone, variables.BOOTSTRAP_API_KEY !== undefined));
+  return standalone;
+});
