@@ -102,12 +102,14 @@ export async function stopLeftServer(dataPath: string, clock: Clock = systemCloc
 }
 
 /**
- * Removes a postmaster.pid whose number now belongs to another program, which happens when a container starts again. Postgres
- * would take any process of its own user for a running server and refuse to start. All else about stale files it handles itself.
+ * Removes a postmaster.pid that Postgres would stumble over: one whose number now belongs to another program, which happens when a
+ * container starts again and which Postgres takes for a running server, and one that a crash or a full disk left without content.
+ * All else about stale files it handles itself. Only for the holder of the lock, after `stopLeftServer`.
  */
-export async function removeForeignPidFile(dataPath: string): Promise<void> {
+export async function removeStalePidFile(dataPath: string): Promise<void> {
   const left = await readPostmaster(dataPath);
-  if (left && isAlive(left.pid) && !(await isServerOf(left.pid, dataPath))) await rm(join(dataPath, 'postmaster.pid'), { force: true });
+  if (left && (!isAlive(left.pid) || (await isServerOf(left.pid, dataPath)))) return;
+  await rm(join(dataPath, 'postmaster.pid'), { force: true });
 }
 
 function isAlive(pid: number): boolean {

@@ -14,7 +14,8 @@ export interface Watcher {
 
 /**
  * First line: the pid. A second line dismisses the watcher; the end of the pipe means that we died. For Postgres the signals are
- * a fast shutdown and, 4 s later, an immediate one, which gets 6 s, as in a stop that we do ourselves.
+ * a fast shutdown and, 4 s later, an immediate one, which gets 6 s, as in a stop that we do ourselves. A process that ended but
+ * that its new parent does not collect (containers without an init) has ended all the same.
  */
 const SCRIPT = `
 read -r pid || exit 0
@@ -22,6 +23,7 @@ read -r dismissed && exit 0
 kill -INT "$pid" || exit 0
 n=0
 while kill -0 "$pid"; do
+  if read -r _ _ state _ <"/proc/$pid/stat" && [ "$state" = Z ]; then exit 0; fi
   n=$((n + 1))
   if [ $n = 40 ]; then kill -QUIT "$pid"; fi
   if [ $n = 100 ]; then kill -KILL "$pid"; exit 0; fi

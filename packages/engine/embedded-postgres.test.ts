@@ -173,17 +173,25 @@ test('a server that nobody watches any more is stopped by the next start', async
 test('a pid file that names another program is ignored, and that program is left alone', async () => {
   const dataDir = sharedDir;
   await (await start(dataDir)).stop();
-  const bystander = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1000)'], {
-    ...(await findPlace(dataDir, log)).account,
-    cwd: '/',
-    stdio: 'ignore',
+  const { account } = await findPlace(dataDir, log);
+  const bystander = spawn('/bin/sh', ['-c', 'read -r line'], { ...account, cwd: '/', stdio: ['pipe', 'ignore', 'ignore'] });
+  cleanUps.push(async () => {
+    bystander.stdin.end();
+    await once(bystander, 'exit');
   });
-  cleanUps.push(async () => bystander.kill('SIGKILL') && (await once(bystander, 'exit')));
   const pidFile = join(await savedDataPath(dataDir), 'postmaster.pid');
   await writeFile(pidFile, `${bystander.pid}\n${dirname(pidFile)}\n1700000000\n5432\n\n127.0.0.1\n\nready\n`);
   expect(await readEmbeddedUrl(dataDir)).toBeUndefined();
   await start(dataDir);
   expect(await identify(bystander.pid ?? 0)).toBeDefined();
+});
+
+test('a pid file that a crash left empty does not keep the server from starting', async () => {
+  await (await start(sharedDir)).stop();
+  await writeFile(join(await savedDataPath(sharedDir), 'postmaster.pid'), '');
+  expect(await readEmbeddedUrl(sharedDir)).toBeUndefined();
+  const server = await start(sharedDir);
+  expect(await readEmbeddedUrl(sharedDir)).toBe(server.url);
 });
 
 test('Ctrl-C in the terminal does not reach the server', async () => {

@@ -13,7 +13,7 @@ import { EmbeddedPostgresError, writingTo } from './embedded-postgres-errors.ts'
 import { lockDataDir } from './embedded-postgres-lock.ts';
 import { findPlace, type Place, savedDataPath } from './embedded-postgres-place.ts';
 import { freePort } from './embedded-postgres-port.ts';
-import { isServerOf, readPostmaster, removeForeignPidFile, stopLeftServer } from './embedded-postgres-process.ts';
+import { isServerOf, readPostmaster, removeStalePidFile, stopLeftServer } from './embedded-postgres-process.ts';
 import { type Exit, type ServerProcess, startServer } from './embedded-postgres-server.ts';
 
 export { EmbeddedPostgresError } from './embedded-postgres-errors.ts';
@@ -95,7 +95,7 @@ async function prepare(
   const place = await findPlace(dataDir, log);
   const left = await stopLeftServer(place.dataPath);
   if (left !== undefined) log.warn({ pid: left }, 'stopped a Postgres that an earlier run left behind');
-  await removeForeignPidFile(place.dataPath);
+  await removeStalePidFile(place.dataPath);
   if (port !== undefined && (await freePort(port)) !== port)
     throw new EmbeddedPostgresError(`Port ${port} of 127.0.0.1, meant for the embedded Postgres, is taken by another program.`);
   const password = await ensureCluster(dataDir, place, isDurable);
