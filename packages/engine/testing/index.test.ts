@@ -25,6 +25,15 @@ test('a test database has every migration, and what happens in it is not seen in
   expect(seen).toEqual({ other: null, migrations: files.length });
 });
 
+test('the clock of a test database can be set ahead, and of that one alone', async () => {
+  await using one = await createTestDatabase();
+  await using two = await createTestDatabase();
+  await one.setClockAhead(3_600);
+  const ahead = (url: string) => query(url, (sql) => sql`select extract(epoch from db_now() - now())::int as seconds`);
+  expect(await ahead(one.url)).toMatchObject([{ seconds: 3_600 }]);
+  expect(await ahead(two.url)).toMatchObject([{ seconds: 0 }]);
+});
+
 test('many test databases can be made at once', async () => {
   const databases = await Promise.all(Array.from({ length: 8 }, () => createTestDatabase()));
   expect(new Set(databases.map(({ url }) => url)).size).toBe(8);

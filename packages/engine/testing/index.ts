@@ -7,6 +7,8 @@ import { inject } from 'vitest';
 
 export interface TestDatabase extends AsyncDisposable {
   readonly url: string;
+  /** Sets the database's clock this far ahead of the real one, for everyone who uses it: what was to expire by then has expired. */
+  setClockAhead(seconds: number): Promise<void>;
 }
 
 /** Postgres says so while another session is connected to the template, as autovacuum is now and then. */
@@ -19,7 +21,7 @@ export async function createTestDatabase(): Promise<TestDatabase> {
   const name = `test_${randomBytes(8).toString('hex')}`;
   for (let tries = 1; ; tries++) {
     try {
-      await administer((sql) => sql`create database ${sql(name)} template ${sql(template.pathname.slice(1))}`);
+      await runOn('postgres', (sql) => sql`create database ${sql(name)} template ${sql(template.pathname.slice(1))}`);
       break;
     } catch (error) {
       if (tries === TRIES || !(error instanceof postgres.PostgresError) || error.code !== TEMPLATE_IN_USE) throw error;
@@ -28,8 +30,15 @@ export async function createTestDatabase(): Promise<TestDatabase> {
   }
   return {
     url: databaseUrl(name),
+    setClockAhead: async (seconds) => {
+      const body = `select now() + interval '${Number(seconds)} seconds'`;
+      await runOn(name, (sql) =>
+        sql.unsafe(`create or replace function db_now() returns timestamptz language sql stable as $$ ${body} $$`),
+      );
+    },
+    // From the server's own database, so that nobody is connected to the template, or to what is dropped.
     [Symbol.asyncDispose]: async () => {
-      await administer((sql) => sql`drop database if exists ${sql(name)} with (force)`);
+      await runOn('postgres', (sql) => sql`drop database if exists ${sql(name)} with (force)`);
     },
   };
 }
@@ -66,9 +75,8 @@ function databaseUrl(name: string): string {
   return url.href;
 }
 
-/** Runs statements on the server's own database, so that nobody is connected to the template. */
-async function administer(work: (sql: postgres.Sql) => Promise<unknown>): Promise<void> {
-  const sql = postgres(databaseUrl('postgres'), { max: 1, onnotice: () => {} });
+async function runOn(database: string, work: (sql: postgres.Sql) => Promise<unknown>): Promise<void> {
+  const sql = postgres(databaseUrl(database), { max: 1, onnotice: () => {} });
   try {
     await work(sql);
   } finally {
