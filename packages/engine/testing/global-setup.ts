@@ -8,7 +8,7 @@ import { dirname, join } from 'node:path';
 import type { TestProject } from 'vitest/node';
 import { startEmbeddedPostgres } from '../embedded-postgres.ts';
 import { savedDataPath } from '../embedded-postgres-place.ts';
-import { migrate } from '../storage/migrate.ts';
+import { migrateDatabase } from '../migrate.ts';
 import { startRedis } from './redis.ts';
 
 declare module 'vitest' {
@@ -46,6 +46,6 @@ async function startPostgres(dataDir: string, started: AsyncDisposableStack): Pr
     // The data is elsewhere when the temporary folder is private.
     if (dirname(dataPath) !== dataDir) await rm(dirname(dataPath), { recursive: true, force: true });
   });
-  await migrate(server.url);
+  await migrateDatabase(server.url);
   return server.url;
 }
