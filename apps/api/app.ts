@@ -1,8 +1,9 @@
 /** The HTTP application: mounts every dialect's route table, files and health. Works without a socket: `app.request(…)`. */
-import { AppError, type Catalog, type Dialect, type DialectRoute, type Log, type Model } from '@claimcheck/core';
+import { AppError, type Catalog, type Dialect, type DialectRoute, type Log, type Model, type Operations } from '@claimcheck/core';
 import type { Engine } from '@claimcheck/engine';
 import { type Context, Hono } from 'hono';
 import { toResponse } from './answer.ts';
+import { toAppError } from './app-error.ts';
 import { authenticate } from './authenticate.ts';
 import { serveFile } from './files.ts';
 import { perform } from './perform.ts';
@@ -27,17 +28,23 @@ export function createApp(deps: AppDeps): Hono {
   const native = deps.dialects.find(({ name }) => name === 'native');
   if (!native) throw new Error('the native dialect is missing');
 
-  app.get('/healthz', (c) => c.json({ status: 'ok' }));
-  app.get('/readyz', async (c) => {
+  app.use(async (c, next) => {
+    const startedMs = performance.now();
+    await next();
+    finishHeaders(c.res.headers, deps.closing);
+    // Without the query: it may name a webhook.
+    const { method, path } = c.req;
+    deps.log.debug({ method, path, status: c.res.status, ms: Math.round(performance.now() - startedMs) }, 'request answered');
+  });
+  mountGet(app, deps, native, '/healthz', (c) => c.json({ status: 'ok' }));
+  mountGet(app, deps, native, '/readyz', async (c) => {
     const health = await deps.engine.health();
     const ready = health.database === 'ok' && health.migrations === 'ok';
     // Without its queue the service still takes work and runs it later.
     const status = !ready ? 'unavailable' : health.queue === 'ok' ? 'ok' : 'degraded';
     return c.json({ status, ...health }, ready ? 200 : 503);
   });
-  app.get('/files/:token/:name', (c) =>
-    serveFile(c, deps.engine.assets, c.req.param('token')).catch((error: unknown) => answerError(deps, native, c, error)),
-  );
+  mountGet(app, deps, native, '/files/:token/:name', (c) => serveFile(c, deps.engine.assets, c.req.param('token') ?? ''));
 
   for (const dialect of deps.dialects) mount(app, deps, dialect);
 
@@ -54,36 +61,49 @@ export function createApp(deps: AppDeps): Hono {
   return app;
 }
 
+type Handler = (c: Context) => Response | Promise<Response>;
+
+function mountGet(app: Hono, deps: AppDeps, native: Dialect, path: string, handler: Handler): void {
+  app.get(path, handler);
+  app.all(path, refuseMethod(deps, native, ['GET']));
+}
+
 function mount(app: Hono, deps: AppDeps, dialect: Dialect): void {
   // Lines of one path together, so that a known path with another method is told so before a wider path may match.
   for (const [path, routes] of Map.groupBy(dialect.routes, ({ path }) => path)) {
     for (const route of routes) {
-      app.on(route.method, path, (c) => handle(deps, route, c).catch((error: unknown) => answerError(deps, dialect, c, error)));
+      app.on(route.method, path, (c) => handle(deps, dialect, route, c).catch((error: unknown) => answerError(deps, dialect, c, error)));
     }
-    const allowed = routes.map(({ method }) => method).join(', ');
-    app.all(path, async (c) => {
-      const error = new AppError('method_not_allowed', `${c.req.method} is not possible here; use ${allowed}.`);
-      const response = await answerError(deps, dialect, c, error);
-      response.headers.set('allow', allowed);
-      return response;
-    });
+    app.all(
+      path,
+      refuseMethod(
+        deps,
+        dialect,
+        routes.map(({ method }) => method),
+      ),
+    );
   }
 }
 
-async function handle(deps: AppDeps, route: DialectRoute, c: Context): Promise<Response> {
+function refuseMethod(deps: AppDeps, dialect: Dialect, methods: readonly string[]): Handler {
+  const allowed = methods.flatMap((method) => (method === 'GET' ? ['GET', 'HEAD'] : [method])).join(', ');
+  return async (c) => {
+    const error = new AppError('method_not_allowed', `${c.req.method} is not possible here; use ${allowed}.`);
+    const response = await answerError(deps, dialect, c, error);
+    response.headers.set('allow', allowed);
+    return response;
+  };
+}
+
+async function handle(deps: AppDeps, dialect: Dialect, route: DialectRoute, c: Context): Promise<Response> {
   const callerId = await authenticate(deps.engine.keys, (name) => c.req.header(name));
   const request = await readWireRequest(c, { body: route.body, ...(deps.publicUrl !== undefined && { publicUrl: deps.publicUrl }) });
   const signal = AbortSignal.any([c.req.raw.signal, deps.closing]);
-  const outcome = await perform(
-    deps,
-    { callerId, dialect: dialectOf(deps, route), baseUrl: request.baseUrl, signal },
-    route.decode(request),
-  );
-  return toResponse(route.encode(outcome, request), c.req.raw, deps.engine.assets, signal);
-}
-
-function dialectOf(deps: AppDeps, route: DialectRoute): string {
-  return deps.dialects.find(({ routes }) => routes.includes(route))?.name ?? '';
+  const performer = { callerId, dialect: dialect.name, baseUrl: request.baseUrl, signal };
+  const outcome = await perform(deps, performer, route.decode(request));
+  const response = await toResponse(route.encode(outcome, request), answerContext(deps, c, signal));
+  nameRequest(response, requestIdOf(outcome));
+  return response;
 }
 
 /** Any error in the dialect's own envelope. What is not meant for clients is logged and answered as an internal error. */
@@ -91,26 +111,31 @@ async function answerError(deps: AppDeps, dialect: Dialect, c: Context, error: u
   const known = toAppError(error);
   if (known.status >= 500 && known.code !== 'wait_timeout')
     deps.log.error({ error, method: c.req.method, path: c.req.path }, 'request failed');
-  const response = await toResponse(dialect.encodeError(known), c.req.raw, deps.engine.assets, deps.closing);
-  // The body was not read to its end, so the connection cannot carry another request.
-  if (known.code === 'payload_too_large') response.headers.set('connection', 'close');
+  const response = await toResponse(dialect.encodeError(known), answerContext(deps, c, deps.closing));
   if (known.code === 'unauthorized') response.headers.set('www-authenticate', 'Bearer');
+  nameRequest(response, known.requestId);
   return response;
 }
 
-function toAppError(error: unknown): AppError {
-  if (error instanceof AppError) return error;
-  if (isDatabaseAway(error)) {
-    return new AppError('unavailable', 'The service cannot reach its database at the moment; nothing was accepted, please try again.', {
-      retryAfterSeconds: 2,
-      cause: error,
-    });
-  }
-  return new AppError('internal', 'Something went wrong on our side; the operator finds the reason in the log.', { cause: error });
+function answerContext({ engine, log }: AppDeps, c: Context, signal: AbortSignal) {
+  return { request: c.req.raw, assets: engine.assets, log, signal };
 }
 
-/** Codes of postgres.js for lost connections, of Node for refused ones, and SQLSTATE classes 08, 53 and 57 (cannot serve right now). */
-function isDatabaseAway(error: unknown): boolean {
-  const code = error instanceof Error && 'code' in error ? error.code : undefined;
-  return typeof code === 'string' && /^(CONNECT|ECONN|ETIMEDOUT|EPIPE|08|53|57)/.test(code);
+/** What support asks for first, on every answer that is about one job. */
+function nameRequest({ headers }: Response, id: string | undefined): void {
+  if (id !== undefined && !headers.has('x-request-id')) headers.set('x-request-id', id);
+}
+
+function requestIdOf(outcome: Operations[keyof Operations]['outcome']): string | undefined {
+  if ('id' in outcome) return outcome.id;
+  return 'job' in outcome ? outcome.job.id : undefined;
+}
+
+/** Headers of every answer, unless it says otherwise. */
+function finishHeaders(headers: Headers, closing: AbortSignal): void {
+  // Answers belong to one caller and change with time; files bring their own rule.
+  if (!headers.has('cache-control')) headers.set('cache-control', 'no-store');
+  headers.set('x-content-type-options', 'nosniff');
+  // A client that keeps the connection would find it closed.
+  if (closing.aborted) headers.set('connection', 'close');
 }

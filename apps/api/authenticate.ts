@@ -7,8 +7,9 @@ import type { Keys } from '@claimcheck/engine';
  * @throws AppError `unauthorized`.
  */
 export async function authenticate(keys: Keys, header: (name: string) => string | undefined): Promise<string> {
-  const key = header('x-api-key') ?? /^(?:Bearer|Key|Token)\s+(\S+)\s*$/i.exec(header('authorization') ?? '')?.[1];
-  if (key === undefined || key === '') {
+  // Some clients always send both, one of them empty.
+  const key = header('x-api-key') || /^(?:Bearer|Key|Token)[ \t]+(.+)$/i.exec(header('authorization') ?? '')?.[1];
+  if (key === undefined) {
     throw new AppError('unauthorized', 'No API key was sent. Send it as "x-api-key: <key>" or "Authorization: Bearer <key>".');
   }
   const callerId = await keys.verify(key);

@@ -21,7 +21,7 @@ export async function serveFile(c: Context, assets: AssetStore, token: string): 
 /** A response with the file's bytes, or part of them. */
 export function fileResponse(asset: Asset, assets: AssetStore, request: Request, headers: Headers, range?: Range): Response {
   headers.set('content-type', asset.contentType);
-  headers.set('content-disposition', `inline; filename*=UTF-8''${encodeURIComponent(asset.fileName)}`);
+  headers.set('content-disposition', `inline; filename*=UTF-8''${encodeFileName(asset.fileName)}`);
   // A file that a model produced must never run as a page of this origin.
   headers.set('x-content-type-options', 'nosniff');
   headers.set('content-security-policy', "sandbox; default-src 'none'");
@@ -29,6 +29,11 @@ export function fileResponse(asset: Asset, assets: AssetStore, request: Request,
   if (range) headers.set('content-range', `bytes ${range.start}-${range.end}/${asset.bytes}`);
   const body = request.method === 'HEAD' || asset.bytes === 0 ? null : assets.read(asset.token, range);
   return new Response(body, { status: range ? 206 : 200, headers });
+}
+
+/** RFC 8187 forbids four characters that encodeURIComponent leaves as they are. */
+function encodeFileName(name: string): string {
+  return encodeURIComponent(name).replace(/['()*]/g, (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`);
 }
 
 interface Range {

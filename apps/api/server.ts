@@ -1,8 +1,10 @@
 /** Listens for HTTP, with limits that keep slow and idle clients from holding the process. */
+import { createServer, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { StartError, systemClock } from '@claimcheck/core';
-import { createAdaptorServer } from '@hono/node-server';
+import { getRequestListener, RequestError } from '@hono/node-server';
 import type { Hono } from 'hono';
+import { BODY_BYTES_MAX } from './wire-request.ts';
 
 export interface Listening {
   /** The origin to call, such as http://127.0.0.1:8080. */
@@ -24,29 +26,76 @@ const CONNECTIONS_MAX = 20_000;
 
 /** @throws StartError when the port cannot be had. */
 export async function listen(app: Hono, options: { readonly host: string; readonly port: number }): Promise<Listening> {
-  const server = createAdaptorServer({ fetch: app.fetch, serverOptions: SERVER_LIMITS });
+  const server = createServer(SERVER_LIMITS);
   server.maxConnections = CONNECTIONS_MAX;
+  let isClosing = false;
+  // An answer that comes before the end of a body, such as 413, is followed by half a second of reading and dropping, then the
+  // connection is closed. Saying `connection: close` instead would reset it at once, and a client still sending would lose the answer.
+  const answer = getRequestListener(app.fetch, { errorHandler: answerUnreadable });
+  server.on('request', (incoming, outgoing) => {
+    settleOrigin(incoming);
+    // A connection that was busy when closing began is idle now, and would be waited for.
+    outgoing.once('close', () => isClosing && server.closeIdleConnections());
+    void answer(incoming, outgoing);
+  });
+  server.on('checkContinue', (incoming, outgoing) => {
+    // A client that asks before it sends is spared a body that would be refused.
+    if (!(Number(incoming.headers['content-length']) > BODY_BYTES_MAX)) outgoing.writeContinue();
+    server.emit('request', incoming, outgoing);
+  });
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => reject(describeListenError(error, options)));
     server.listen(options.port, options.host, resolve);
   });
   // A listening TCP server has an address with a port.
   const { port } = server.address() as AddressInfo;
-  const host = options.host.includes(':') ? `[${options.host}]` : options.host;
   return {
-    url: `http://${host}:${port}`,
+    url: originOf(options.host, port),
     async close() {
+      isClosing = true;
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      if ('closeIdleConnections' in server) server.closeIdleConnections();
+      server.closeIdleConnections();
       const late = new AbortController();
-      const deadline = systemClock.sleep(DRAIN_MS, late.signal).then(() => {
-        if ('closeAllConnections' in server) server.closeAllConnections();
-      });
+      const deadline = systemClock.sleep(DRAIN_MS, late.signal).then(() => server.closeAllConnections());
       await closed;
       late.abort();
       await deadline.catch(() => {});
     },
   };
+}
+
+/** A name, an IPv4 address or an IPv6 address in brackets, with or without a port. */
+const HOST = /^(?:[a-z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::\d{1,5})?$/i;
+
+/**
+ * Makes the request's origin one that URLs can be built from: the host it names, in its normal form, or the address it came in at
+ * when it names none that could exist. Headers of proxies are not looked at, because anyone can send them: PUBLIC_URL is for that.
+ */
+function settleOrigin(incoming: IncomingMessage): void {
+  const { url = '', headers, socket } = incoming;
+  let host = headers.host ?? '';
+  // RFC 9112 section 3.2.2: a whole URL in the request line replaces the Host header.
+  if (/^https?:\/\//i.test(url) && URL.canParse(url)) {
+    const target = new URL(url);
+    incoming.url = `${target.pathname}${target.search}`;
+    host = target.host;
+  }
+  const isSane = HOST.test(host) && URL.canParse(`http://${host}`);
+  const origin = new URL(isSane ? `http://${host}` : originOf(socket.localAddress ?? '127.0.0.1', socket.localPort ?? 80));
+  headers.host = origin.host;
+}
+
+function originOf(address: string, port: number): string {
+  return `http://${address.includes(':') ? `[${address}]` : address}:${port}`;
+}
+
+/** For what the adapter could not make a request of, such as `OPTIONS *`; the application answers everything else itself. */
+function answerUnreadable(error: unknown): Response {
+  const isRefused = error instanceof RequestError;
+  const body = isRefused
+    ? { error: 'The request line names nothing that could exist here.', code: 'invalid_request' }
+    : { error: 'Something went wrong on our side.', code: 'internal' };
+  return new Response(JSON.stringify(body), { status: isRefused ? 400 : 500, headers: { 'content-type': 'application/json' } });
 }
 
 function describeListenError(error: NodeJS.ErrnoException, { host, port }: { readonly host: string; readonly port: number }): StartError {

@@ -2,6 +2,7 @@
 import { AppError, type JsonValue } from '@claimcheck/core';
 
 const URL_CHARACTERS_MAX = 2_048;
+const UNPRINTABLE = /[\s\p{Cc}]/u;
 
 /**
  * The URL, if it is one that can be called: http or https, no credentials, 2,048 characters at most.
@@ -18,7 +19,9 @@ export function checkWebhookUrl(value: JsonValue, pointer: string): string {
 function problemWith(value: JsonValue): string | undefined {
   if (typeof value !== 'string') return 'must be a string';
   if (value.length > URL_CHARACTERS_MAX) return `must have ${URL_CHARACTERS_MAX} characters at most`;
-  if (value.includes('\u0000') || !value.isWellFormed() || !URL.canParse(value)) return 'must be a URL such as https://example.com/hook';
+  // The URL parser drops line breaks and tabs, so what it accepts may still not be what was meant.
+  if (UNPRINTABLE.test(value)) return 'must not contain spaces or control characters';
+  if (!value.isWellFormed() || !URL.canParse(value)) return 'must be a URL such as https://example.com/hook';
   const url = new URL(value);
   if (url.protocol !== 'http:' && url.protocol !== 'https:') return 'must start with http:// or https://';
   if (url.username !== '' || url.password !== '') return 'must not contain a user name or password';
