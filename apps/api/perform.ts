@@ -1,6 +1,7 @@
 /** Performs what a dialect decoded: resolves the model, checks its parameters, and hands the rest to the engine. */
 import {
   AppError,
+  type Catalog,
   type ExactJson,
   fromJsonText,
   isId,
@@ -67,13 +68,11 @@ export async function perform(deps: AppDeps, performer: Performer, operation: Op
 
 async function submit(deps: AppDeps, performer: Performer, operation: SubmitOperation): Promise<Job> {
   const { engine, catalog } = deps;
-  const model = catalog.find(operation.model);
-  if (!model) throw unknownModel(deps, operation.model);
+  const { model, provider } = resolveModel(deps, operation.model);
   const { parameters, webhookUrl } = splitWebhook(deps, model, operation);
   const input = catalog.fill(model, parameters);
-  const provider = deps.chooseProvider(model);
   if (provider === undefined) {
-    throw new AppError('unavailable', `The model ${model.name} cannot run: none of its providers is switched on.`);
+    throw new AppError('unavailable', `The model ${operation.model} cannot run: none of its providers is switched on.`);
   }
   const job = await engine.submit({
     callerId: performer.callerId,
@@ -86,6 +85,25 @@ async function submit(deps: AppDeps, performer: Performer, operation: SubmitOper
     ...(operation.sessionId !== undefined && { sessionId: operation.sessionId }),
   });
   return waitFor(deps, performer, job, operation.wait);
+}
+
+interface ResolvedModel {
+  readonly model: Model;
+  /** Undefined when none of its providers is on, or not the one that the client insists on. */
+  readonly provider: string | undefined;
+}
+
+/** By its name, else as `provider/name`: that provider and no other. @throws AppError `unknown_model`. */
+function resolveModel({ catalog, chooseProvider }: AppDeps, name: string): ResolvedModel {
+  const model = catalog.find(name);
+  if (model) return { model, provider: chooseProvider(model) };
+  const [wanted = '', ...rest] = name.split('/');
+  const bare = catalog.find(rest.join('/'));
+  const routes = bare?.routes.filter(({ provider }) => provider === wanted) ?? [];
+  // The sandbox needs no route.
+  if (!bare || (routes.length === 0 && wanted !== 'sandbox')) throw unknownModel(catalog, name);
+  const provider = chooseProvider({ ...bare, routes });
+  return { model: bare, provider: provider === wanted ? provider : undefined };
 }
 
 /** Waits as asked. The job that was there is the answer when the process drains or the wait is over. */
@@ -116,7 +134,7 @@ function splitWebhook(
   return { ...rest, webhookUrl: checkWebhookUrl(url, `/${webhookMember}`) };
 }
 
-function unknownModel({ catalog }: AppDeps, name: string): AppError {
+function unknownModel(catalog: Catalog, name: string): AppError {
   const nearest = catalog.nearest(name);
   const hint =
     nearest.length > 0
