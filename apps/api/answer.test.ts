@@ -1,5 +1,7 @@
+import type { ServerSentEvent } from '@claimcheck/core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { jsonBody, jsonOf, MODEL, startTestService, type TestService } from './testing/service.ts';
+import { toResponse } from './answer.ts';
+import { jsonBody, jsonOf, MODEL, ORIGIN, startTestService, type TestService } from './testing/service.ts';
 import { sizeOfWebp } from './testing/webp.ts';
 
 let service: TestService;
@@ -110,11 +112,44 @@ describe('an event stream', () => {
     expect(await jsonOf(response)).toMatchObject({ errors: [{ pointer: '/Last-Event-ID' }] });
   });
 
-  test('has headers to look at without being opened', async () => {
-    const id = await service.submit({ prompt: '[[hang]]' });
-    const response = await open(id, { method: 'HEAD' });
-    expect(response.status).toBe(200);
-    expect(response.headers.get('content-type')).toBe('text/event-stream; charset=utf-8');
-    expect(await response.text()).toBe('');
+  describe('made of events that', () => {
+    async function* endless(seen: { started?: true; ended?: true }): AsyncGenerator<ServerSentEvent> {
+      try {
+        seen.started = true;
+        for (let count = 1; ; count++) yield { id: String(count), data: count };
+      } finally {
+        seen.ended = true;
+      }
+    }
+    const stream = (events: AsyncIterable<ServerSentEvent>, method = 'GET') => {
+      const log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
+      const { assets } = service.engine;
+      const context = { request: new Request(ORIGIN, { method }), assets, log, signal: new AbortController().signal };
+      return toResponse({ status: 200, body: { kind: 'events', events } }, context);
+    };
+
+    test('nobody reads are not begun', async () => {
+      const seen = {};
+      await stream(endless(seen));
+      const head = await stream(endless(seen), 'HEAD');
+      expect(head.body).toBeNull();
+      expect(seen).toEqual({});
+    });
+
+    test('a client leaves are ended', async () => {
+      const seen = {};
+      const reader = (await stream(endless(seen))).body?.getReader();
+      expect(Buffer.from((await reader?.read())?.value ?? []).toString()).toBe('id: 1\ndata: 1\n\n');
+      await reader?.cancel();
+      expect(seen).toEqual({ started: true, ended: true });
+    });
+
+    test('break off end the stream, so that the client comes back for the rest', async () => {
+      async function* breaking(): AsyncGenerator<ServerSentEvent> {
+        yield { id: '1', data: 1 };
+        throw new Error('the database is away');
+      }
+      expect(await (await stream(breaking())).text()).toBe('id: 1\ndata: 1\n\n');
+    });
   });
 });
