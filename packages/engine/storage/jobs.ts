@@ -26,6 +26,9 @@ export const CANCELLED_CHANNEL = 'claimcheck_cancelled';
 /** Jobs ahead are counted no further than this: a position beyond it tells a client nothing more. */
 const QUEUE_POSITION_MAX = 10_000;
 
+/** No id is as high: ours begin with the time. */
+const BEHIND_ALL_IDS = 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+
 export interface JobReference {
   readonly callerId: string;
   readonly id: string;
@@ -119,8 +122,8 @@ export async function listJobs(
     select * from jobs
     where caller_id = ${filter.callerId}
       and (expires_at is null or expires_at > db_now())
-      ${filter.before === undefined ? sql`` : sql`and id < ${filter.before}`}
-      ${filter.state === undefined ? sql`` : sql`and state = ${filter.state}`}
+      and id < ${filter.before ?? BEHIND_ALL_IDS}
+      and state = any(${filter.state === undefined ? STATES : [filter.state]})
     order by id desc
     limit ${filter.limit}`;
   return rows.map(toJob);

@@ -37,7 +37,7 @@ export async function migrate(databaseUrl: string): Promise<readonly string[]> {
         )`;
       const pending = pendingMigrations(migrations, await sql<Applied[]>`select version, name, checksum from schema_migrations`);
       for (const migration of pending) {
-        await sql.unsafe(migration.sql);
+        await sql.script(migration.sql);
         await sql`insert into schema_migrations (version, name, checksum) values (${migration.version}, ${migration.name}, ${migration.checksum})`;
       }
       return pending.map(({ name }) => name);

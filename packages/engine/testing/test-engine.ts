@@ -1,0 +1,107 @@
+/** A whole engine for a test: its own database, its own queue prefix, its own folder, closed in the right order. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Clock, type Job, type Log, newId, systemClock, type Upstream, type WebhookMessage } from '@claimcheck/core';
+import { expect } from 'vitest';
+import { type Engine, type EngineOptions, openEngine, type RunningDispatcher, type RunningWorker } from '../index.ts';
+import { type Database, openDatabase, type Sql } from '../storage/connection.ts';
+import { aCaller, aModel, PROVIDER } from './fixtures.ts';
+import { createTestDatabase, redisUrl, type TestDatabase } from './index.ts';
+
+/** What the suite runs on: `describe.each(QUEUES)('on %s', (queue) => …)`. */
+export const QUEUES = [['redis'], ['postgres']] as const;
+export type QueueName = (typeof QUEUES)[number][0];
+
+export interface TestEngineOptions {
+  /** The default is the one that needs no other server. */
+  readonly queue?: QueueName;
+  readonly redisUrl?: string;
+  readonly databaseUrl?: string;
+  readonly settings?: Partial<EngineOptions['settings']>;
+  readonly encodeWebhook?: (job: Job) => WebhookMessage;
+  readonly clock?: Clock;
+}
+
+export interface TestEngine extends AsyncDisposable {
+  readonly engine: Engine;
+  readonly databaseUrl: string;
+  /** A pool beside the engine's, for looking and for preparing rows. */
+  readonly database: Database;
+  readonly sql: Sql;
+  /** See `createTestDatabase`. */
+  setClockAhead(seconds: number): Promise<void>;
+  readonly callerId: string;
+  readonly assetsFolder: string;
+  readonly queuePrefix: string;
+  /** Everything that was logged, newest last. */
+  readonly logged: readonly { readonly message: string; readonly fields: object }[];
+  /** Starts a worker that is stopped with the engine. */
+  startWorker(upstream: Upstream, workerId?: string): RunningWorker;
+  startDispatcher(): RunningDispatcher;
+  /** Another process of the same installation: same database, same queue. */
+  sibling(options?: Pick<TestEngineOptions, 'clock' | 'settings'>): Promise<TestEngine>;
+}
+
+export async function createTestEngine(options: TestEngineOptions = {}): Promise<TestEngine> {
+  await using opened = new AsyncDisposableStack();
+  const database = opened.use(await createTestDatabase());
+  const assetsFolder = await mkdtemp(join(tmpdir(), 'claimcheck-assets-'));
+  opened.defer(() => rm(assetsFolder, { recursive: true, force: true }));
+  const engine = opened.use(await open(options, database, assetsFolder, `test-${newId(systemClock)}`));
+  const all = opened.move();
+  return { ...engine, [Symbol.asyncDispose]: () => all.disposeAsync() };
+}
+
+async function open(options: TestEngineOptions, owned: TestDatabase, assetsFolder: string, queuePrefix: string): Promise<TestEngine> {
+  await using opened = new AsyncDisposableStack();
+  const logged: { message: string; fields: object }[] = [];
+  const note = (fields: object, message: string) => logged.push({ message, fields });
+  const log: Log = { debug: () => {}, info: note, warn: note, error: note };
+  const database = openDatabase({ url: owned.url, applicationName: 'test', poolSize: 4 });
+  opened.defer(() => database.close());
+  const engine = openEngine({
+    databaseUrl: options.databaseUrl ?? owned.url,
+    ...(options.queue === 'redis' && { redisUrl: options.redisUrl ?? redisUrl() }),
+    queuePrefix,
+    assetsFolder,
+    settings: { resultTtlSeconds: 3600, webhookSchedule: [0, 5, 300], ...options.settings },
+    encodeWebhook:
+      options.encodeWebhook ?? ((job) => ({ contentType: 'application/json', body: JSON.stringify({ id: job.id, state: job.state }) })),
+    log,
+    random: () => 0.5,
+    ...(options.clock && { clock: options.clock }),
+  });
+  opened.defer(() => engine.close());
+  // Connections are made in the background; a doorbell that is rung before would wait for the sweep.
+  await expect.poll(() => engine.health(), { timeout: 10_000, interval: 5 }).toMatchObject({ queue: 'ok' });
+  const callerId = await aCaller(database.sql);
+  const running = opened.move();
+  return {
+    engine,
+    databaseUrl: owned.url,
+    setClockAhead: owned.setClockAhead,
+    database,
+    sql: database.sql,
+    callerId,
+    assetsFolder,
+    queuePrefix,
+    logged,
+    startWorker(upstream, workerId = 'a worker') {
+      const worker = engine.startWorker({
+        workerId,
+        upstreams: new Map([[PROVIDER, upstream]]),
+        findModel: (name) => (name === aModel.name ? aModel : undefined),
+      });
+      running.defer(() => worker.stop());
+      return worker;
+    },
+    startDispatcher() {
+      const dispatcher = engine.startDispatcher();
+      running.defer(() => dispatcher.stop());
+      return dispatcher;
+    },
+    sibling: (changed = {}) => open({ ...options, ...changed }, owned, assetsFolder, queuePrefix),
+    [Symbol.asyncDispose]: () => running.disposeAsync(),
+  };
+}
