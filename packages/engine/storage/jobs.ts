@@ -214,8 +214,6 @@ export async function endJobs(sql: SqlLike, endings: readonly Ending[], resultTt
         ${endings.map(({ output }) => (output ? JSON.stringify(output) : null))}::text[],
         ${endings.map(({ failure }) => failure?.code ?? null)}::text[], ${endings.map(({ failure }) => failure?.message ?? null)}::text[]
       ) as input (job_id, attempt, state, outcome, output, failure_code, failure_message)
-    ), allowed as (
-      select * from unnest(${ALLOWED.map(([from]) => from)}::text[], ${ALLOWED.map(([, to]) => to)}::text[]) as allowed (old_state, new_state)
     ), locked as materialized (
       select id from jobs where id in (select job_id from input) order by id for no key update
     ), ended as (
@@ -223,9 +221,10 @@ export async function endJobs(sql: SqlLike, endings: readonly Ending[], resultTt
         failure_message = input.failure_message, progress = case input.state when 'COMPLETED' then 1 else progress end,
         event_count = event_count + 1, lease_until = null, updated_at = db_now(), finished_at = db_now(),
         expires_at = db_now() + make_interval(secs => ${resultTtlSeconds})
-      from locked, input, allowed
+      from locked, input
       where jobs.id = locked.id and jobs.id = input.job_id
-        and allowed.old_state = jobs.state and allowed.new_state = input.state
+        -- Not a join: after a wait for the lock Postgres checks the new state, but does not look for another partner.
+        and jobs.state || ' ' || input.state = any(${ALLOWED.map(([from, to]) => `${from} ${to}`)})
         and (input.attempt is null or (jobs.attempt = input.attempt and jobs.state = 'PROCESSING'))
       returning jobs.*, input.outcome
     ), attempt as (
@@ -372,12 +371,16 @@ export interface HandleRecord extends Ownership {
 /** Saves handles of started runs. Returns those whose writer still owns the attempt. */
 export async function saveHandles(sql: SqlLike, records: readonly HandleRecord[]): Promise<readonly Ownership[]> {
   return sql<{ jobId: string; attempt: number }[]>`
+    with locked as materialized (
+      select id, attempt from jobs where id = any(${records.map(({ jobId }) => jobId)}::uuid[]) and state = 'PROCESSING'
+      order by id for no key update
+    )
     update attempts set handle = input.handle::json
-    from unnest(
+    from locked, unnest(
       ${records.map(({ jobId }) => jobId)}::uuid[], ${records.map(({ attempt }) => attempt)}::integer[],
       ${records.map(({ handle }) => handle)}::text[]
     ) as input (job_id, attempt, handle)
-    where attempts.job_id = input.job_id and attempts.number = input.attempt and attempts.finished_at is null
+    where attempts.job_id = locked.id and attempts.number = locked.attempt and attempts.job_id = input.job_id and attempts.number = input.attempt and attempts.finished_at is null
     returning attempts.job_id as "jobId", attempts.number as attempt`;
 }
 
@@ -407,7 +410,10 @@ export async function listExpired(sql: SqlLike, limit: number): Promise<readonly
 /** Makes ended jobs unreadable at once; what is left of them is purged later. Returns the ids that were ended. */
 export async function expireJobs(sql: SqlLike, ids: readonly string[]): Promise<readonly string[]> {
   const rows = await sql<{ id: string }[]>`
-    update jobs set expires_at = db_now() where id = any(${ids}::uuid[]) and finished_at is not null returning id`;
+    with locked as materialized (
+      select id from jobs where id = any(${ids}::uuid[]) and finished_at is not null order by id for no key update
+    )
+    update jobs set expires_at = db_now() from locked where jobs.id = locked.id and finished_at is not null returning jobs.id`;
   return rows.map(({ id }) => id);
 }
 
