@@ -14,6 +14,8 @@ const model: Model = {
     { provider: 'second', model: 'b' },
   ],
   retry: { attempts: 3, firstDelayMs: 1, factor: 2, delayMsMax: 10 },
+  timeoutSeconds: 60,
+  onUnknown: 'resubmit',
 };
 
 describe('chooseProvider', () => {

@@ -33,7 +33,7 @@ describe('a model file', () => {
       produces: 'image',
       parameters: { type: 'object' },
       routes: [{ provider: 'sandbox', model: 'acme' }],
-      retry: { attempts: 3, firstDelayMs: 100, factor: 2, delayMsMax: 1000 },
+      retry: { attempts: 3, first_delay_ms: 100, factor: 2, delay_ms_max: 1000 },
     });
   });
 
@@ -82,8 +82,8 @@ describe('a model file', () => {
     ],
     [
       'delays out of order',
-      valid.replace('delayMsMax: 1000', 'delayMsMax: 99'),
-      'x.yaml:6:65: /retry/delayMsMax must not be below firstDelayMs',
+      valid.replace('delay_ms_max: 1000', 'delay_ms_max: 99'),
+      'x.yaml:6:65: /retry/delay_ms_max must not be below first_delay_ms',
     ],
   ])('with %s is refused with its line', async (_fault, content, expected) => {
     expect(await linesFor(content)).toEqual([expected]);
@@ -96,8 +96,8 @@ describe('a model file', () => {
     ['no route', valid.replace(/routes: .*/, 'routes: []'), /^x\.yaml:5:1: \/routes .*1/],
     ['a name that is too long', modelText({ name: 'a'.repeat(201) }), /^x\.yaml:2:7: \/name .*200/],
     ['an empty title', valid.replace('title: Acme', 'title: ""'), /^x\.yaml:3:8: \/title .*1/],
-    ['a negative delay', valid.replace('firstDelayMs: 100', 'firstDelayMs: -1'), /^x\.yaml:6:37: \/retry\/firstDelayMs .*0/],
-    ['half a millisecond', valid.replace('firstDelayMs: 100', 'firstDelayMs: 0.5'), /^x\.yaml:6:37: \/retry\/firstDelayMs .*int/],
+    ['a negative delay', valid.replace('first_delay_ms: 100', 'first_delay_ms: -1'), /^x\.yaml:6:37: \/retry\/first_delay_ms .*0/],
+    ['half a millisecond', valid.replace('first_delay_ms: 100', 'first_delay_ms: 0.5'), /^x\.yaml:6:37: \/retry\/first_delay_ms .*int/],
     ['no attempt', valid.replace('attempts: 3', 'attempts: 0'), /^x\.yaml:6:20: \/retry\/attempts .*1/],
     ['too many attempts', valid.replace('attempts: 3', 'attempts: 21'), /^x\.yaml:6:20: \/retry\/attempts .*20/],
     ['a factor below 1', valid.replace('factor: 2', 'factor: 0.5'), /^x\.yaml:6:50: \/retry\/factor .*1/],
@@ -219,7 +219,7 @@ routes:
   - provider: sandbox
     model: acme
     price: 3
-retry: { attempts: 3, firstDelayMs: 100, factor: 2, delayMsMax: 1000 }
+retry: { attempts: 3, first_delay_ms: 100, factor: 2, delay_ms_max: 1000 }
 `;
     expect(await linesFor(spread)).toEqual([
       'x.yaml:15:12: /routes/0/price is not a key that model files have',

@@ -26,7 +26,8 @@ const modelName = z
 
 const DIALECT_URI = 'https://json-schema.org/draft/2020-12/schema';
 
-const modelSchema = z.strictObject({
+const modelSchema = z
+  .strictObject({
   name: modelName,
   aliases: z.array(modelName).default([]),
   title: z.string().min(1),
@@ -52,12 +53,20 @@ const modelSchema = z.strictObject({
   retry: z
     .strictObject({
       attempts: z.int().min(1).max(20),
-      firstDelayMs: z.int().min(0),
+      first_delay_ms: z.int().min(0),
       factor: z.number().min(1),
-      delayMsMax: z.int().min(0),
+      delay_ms_max: z.int().min(0),
     })
-    .refine((retry) => retry.delayMsMax >= retry.firstDelayMs, { path: ['delayMsMax'], error: 'must not be below firstDelayMs' }),
-});
+    .refine((retry) => retry.delay_ms_max >= retry.first_delay_ms, { path: ['delay_ms_max'], error: 'must not be below first_delay_ms' }),
+  timeout_seconds: z.int().min(1).max(86_400).default(900),
+  on_unknown: z.enum(['resubmit', 'fail']).default('resubmit'),
+})
+  .transform(({ retry, timeout_seconds, on_unknown, ...model }): Model => ({
+    ...model,
+    retry: { attempts: retry.attempts, firstDelayMs: retry.first_delay_ms, factor: retry.factor, delayMsMax: retry.delay_ms_max },
+    timeoutSeconds: timeout_seconds,
+    onUnknown: on_unknown,
+  }));
 
 /** Never throws for what is wrong with the file; it is reported together with what is wrong with others. */
 export async function readModelFile(file: string): Promise<ReadModelFile> {

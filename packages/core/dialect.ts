@@ -4,7 +4,7 @@
  * It does no I/O and knows no lifecycle; the API app performs the operation in between.
  */
 import type { AppError } from './errors.ts';
-import type { Job, JobEvent, JobPage } from './job.ts';
+import type { Job, JobEvent, JobPage, Priority } from './job.ts';
 import type { ExactJson } from './json.ts';
 import type { State } from './states.ts';
 
@@ -42,6 +42,14 @@ export interface SubmitOperation {
   readonly webhookMember?: string;
   readonly sessionId?: string;
   readonly wait?: Wait;
+  /** `normal` unless given. */
+  readonly priority?: Priority;
+  /** The model's own unless given. */
+  readonly timeoutSeconds?: number;
+  readonly runAt?: Date;
+  readonly delaySeconds?: number;
+  /** The client's `Idempotency-Key`. The app refuses one that is empty or too long. */
+  readonly idempotencyKey?: string;
 }
 
 /** Every operation with its outcome. Outcomes of a job the caller does not own do not exist: the app answers `not_found`. */

@@ -15,6 +15,7 @@ export const ERROR_STATUS = {
   not_found: 404,
   method_not_allowed: 405,
   conflict: 409,
+  idempotency_mismatch: 422,
   payload_too_large: 413,
   unsupported_media_type: 415,
   rate_limited: 429,
@@ -73,6 +74,7 @@ export const FAILURE_CODES = [
   'invalid_input',
   'timeout',
   'worker_crashed',
+  'outcome_unknown',
   'cancelled',
   'internal',
 ] as const;

@@ -16,10 +16,30 @@ export interface Submission {
   /** The model's parameters as one JSON object: the client's exact text, defaults filled in. */
   readonly input: JsonText;
   readonly webhookUrl?: string;
+  readonly priority: Priority;
+  /** Seconds from the moment it may start until it must have ended; 1 to 86,400. */
+  readonly timeoutSeconds: number;
+  /** Not to be started before. At most one of the two is given. */
+  readonly runAt?: Date;
+  readonly delaySeconds?: number;
+  /** Makes handing in the same request again answer as the first time. */
+  readonly idempotency?: Idempotency;
   /** Base of every URL handed out for this job, without a trailing slash. */
   readonly baseUrl: string;
   readonly sessionId?: string;
 }
+
+/** What tells one request from another; see the IETF draft on the Idempotency-Key header. */
+export interface Idempotency {
+  /** Digest of method, path and key; unique within a caller. */
+  readonly keyHash: string;
+  /** Digest of everything else in the request. */
+  readonly requestHash: string;
+}
+
+/** Which jobs of a provider's queue go first. Within a priority the oldest does. */
+export const PRIORITIES = ['high', 'normal', 'low'] as const;
+export type Priority = (typeof PRIORITIES)[number];
 
 /** A job as its caller may see it. Instants are the database's. */
 export interface Job {
@@ -34,6 +54,9 @@ export interface Job {
   readonly progress: number;
   /** Number of the newest attempt, 0 before the first. It is also the fencing number: only its owner may write. */
   readonly attempt: number;
+  readonly priority: Priority;
+  /** Attempts that started a run anew without knowing whether a lost one had done so already: each may have been paid twice. */
+  readonly resubmits: number;
   readonly output?: Output;
   /** Why it ended FAILED or CANCELLED. */
   readonly failure?: Failure;

@@ -27,6 +27,13 @@ export interface Model {
   readonly parameters: JsonObject;
   readonly routes: readonly Route[];
   readonly retry: RetryPolicy;
+  /** Seconds from the moment a job may start until it must have ended, unless the client says otherwise; 1 to 86,400. */
+  readonly timeoutSeconds: number;
+  /**
+   * What to do when a worker died between asking the upstream and saving its handle, and the upstream has no way to tell:
+   * start anew, which may pay twice, or fail, which may lose a paid result.
+   */
+  readonly onUnknown: 'resubmit' | 'fail';
 }
 
 export interface Catalog {

@@ -18,6 +18,8 @@ export interface Provider<Settings = unknown> {
 export interface Upstream {
   /** Most runs one worker holds at a time; the default is 500, for runs that mostly wait. */
   readonly concurrency?: number;
+  /** True when `start` with an `idempotencyKey` it has seen finds the started run instead of making another. */
+  readonly isIdempotent?: boolean;
   /**
    * Starts a run. Called again for a later attempt, with the same `idempotencyKey`, when no handle was saved.
    * Returns `finished` only when the upstream has no way to be asked later.

@@ -4,7 +4,7 @@
  *
  * On Redis when there is a `redisUrl`, else on BullMQ's own Postgres backend: the same code, one factory.
  */
-import { type Log, systemClock } from '@claimcheck/core';
+import { type Log, type Priority, systemClock } from '@claimcheck/core';
 import { createPostgresBackend, Queue, runMigrations, Worker, withBackend } from 'bullmq';
 import { Redis, type RedisOptions } from 'ioredis';
 import pg from 'pg';
@@ -15,6 +15,7 @@ export interface Doorbell {
   /** The job's newest attempt: makes the entry's id unique per round, so that ringing twice for one round is harmless. */
   readonly attempt: number;
   readonly delayMs?: number;
+  readonly priority: Priority;
 }
 
 export interface DoorbellQueue {
@@ -44,6 +45,8 @@ export interface QueueOptions {
 const WORKER_SETTINGS = { lockDuration: 10_000, stalledInterval: 5_000, maxStalledCount: 10 } as const;
 /** Nothing is kept: Postgres remembers, and a kept entry would swallow the next ring of the same id. */
 const ENTRY_SETTINGS = { attempts: 1, removeOnComplete: true, removeOnFail: true } as const;
+/** BullMQ takes entries without a priority, 0, before all others, and then the lowest number first. */
+const PRIORITY_NUMBERS = { high: 0, normal: 10, low: 20 } as const satisfies Record<Priority, number>;
 const BULLMQ_SCHEMA = 'bullmq';
 
 export function openQueue(options: QueueOptions): DoorbellQueue {
@@ -61,10 +64,10 @@ export function openQueue(options: QueueOptions): DoorbellQueue {
       await Promise.all(
         Array.from(byProvider, ([provider, rung]) =>
           queueOf(provider).addBulk(
-            rung.map(({ jobId, attempt, delayMs }) => ({
+            rung.map(({ jobId, attempt, delayMs, priority }) => ({
               name: 'run',
               data: { jobId },
-              opts: { ...ENTRY_SETTINGS, jobId: `${jobId}-${attempt}`, ...(delayMs && { delay: delayMs }) },
+              opts: { ...ENTRY_SETTINGS, jobId: `${jobId}-${attempt}`, priority: PRIORITY_NUMBERS[priority], ...(delayMs && { delay: delayMs }) },
             })),
           ),
         ),
@@ -113,7 +116,7 @@ interface Entry {
 
 /** What is used of a BullMQ queue, whichever store it stands on. */
 interface EntryQueue {
-  addBulk(entries: { name: string; data: Entry; opts: { jobId: string; attempts: number; delay?: number } }[]): Promise<unknown>;
+  addBulk(entries: { name: string; data: Entry; opts: { jobId: string; attempts: number; priority: number; delay?: number } }[]): Promise<unknown>;
   close(): Promise<void>;
 }
 

@@ -1,25 +1,55 @@
 /** Takes submissions in: acknowledged after their commit, then the doorbell of their provider's queue is rung. */
-import { type Job, newId, type Submission } from '@claimcheck/core';
+import { AppError, type Job, newId, type Submission } from '@claimcheck/core';
 import { coalesce } from './coalesce.ts';
 import type { EngineContext } from './context.ts';
 import type { Doorbell } from './queue.ts';
-import { insertJobs } from './storage/jobs.ts';
+import { type Insertion, insertJobs } from './storage/jobs.ts';
 
-/** Makes a job of a submission. When it resolves the job is durable; when it rejects there is none. */
-export type Submit = (submission: Submission) => Promise<Job>;
+export interface Submitted {
+  /** For a replay: the job as it was when its request came first. */
+  readonly job: Job;
+  /** True when the request had been handed in before, under the same idempotency key. */
+  readonly isReplay: boolean;
+}
+
+/**
+ * Makes a job of a submission. When it resolves the job is durable; when it rejects there is none.
+ * @throws AppError `idempotency_mismatch` when its key stands for another request, `conflict` while the same key is being handed in.
+ */
+export type Submit = (submission: Submission) => Promise<Submitted>;
+
+/** How long a request is recognised by its idempotency key. */
+const IDEMPOTENCY_TTL_SECONDS = 24 * 3600;
 
 export function makeSubmit(context: EngineContext, ring: Ring): Submit {
-  const insert = coalesce((submissions: readonly Submission[]) =>
-    insertJobs(
-      context.database.sql,
-      submissions.map((submission) => ({ id: newId(context.clock), submission })),
-    ),
-  );
+  interface Call {
+    readonly id: string;
+    readonly submission: Submission;
+  }
+  const insert = coalesce<Call, Insertion>((calls) => insertJobs(context.database.sql, calls, IDEMPOTENCY_TTL_SECONDS), {
+    keyOf: ({ id, submission }) => (submission.idempotency ? `${submission.callerId} ${submission.idempotency.keyHash}` : id),
+  });
   return async (submission) => {
-    const job = await insert(submission);
-    ring({ provider: job.provider, jobId: job.id, attempt: job.attempt });
-    return job;
+    const insertion = await insert({ id: newId(context.clock), submission });
+    switch (insertion.kind) {
+      case 'created': {
+        const { job } = insertion;
+        ring({ provider: job.provider, jobId: job.id, attempt: job.attempt, priority: job.priority, delayMs: delayOf(context, submission) });
+        return { job, isReplay: false };
+      }
+      case 'replayed':
+        return { job: insertion.job, isReplay: true };
+      case 'mismatch':
+        throw new AppError('idempotency_mismatch', 'This Idempotency-Key was used for another request: send a new key with a new request.');
+      case 'in_flight':
+        throw new AppError('conflict', 'A request with this Idempotency-Key is being taken in at this moment: try again.', { retryAfterSeconds: 1 });
+    }
   };
+}
+
+/** Only the doorbell's wait: that a job does not start too early is up to the database, and the sweep rings for one that starts late. */
+function delayOf({ clock }: EngineContext, { runAt, delaySeconds = 0 }: Submission): number {
+  return Math.max(runAt ? runAt.getTime() - clock.now() : 0, 0) + delaySeconds * 1000;
 }
 
 /** Rings a doorbell in the background. One that fails is only logged: the sweep rings for every job that stays silent. */

@@ -31,6 +31,6 @@ name: ${name}
 ${extra}${extra === '' ? '' : '\n'}title: Acme
 produces: image
 routes: [{ provider: sandbox, model: acme }]
-retry: { attempts: 3, firstDelayMs: 100, factor: 2, delayMsMax: 1000 }
+retry: { attempts: 3, first_delay_ms: 100, factor: 2, delay_ms_max: 1000 }
 `;
 }

@@ -10,6 +10,8 @@ import {
   type Job,
   type JsonText,
   type Output,
+  PRIORITIES,
+  type Priority,
   STATES,
   type State,
   type Submission,
@@ -20,8 +22,8 @@ import type { SqlLike } from './connection.ts';
 
 /** Payload: ids of changed jobs, separated by commas. 200 ids fit into the 8,000 bytes of a notification. */
 export const JOBS_CHANNEL = 'claimcheck_jobs';
-/** Payload as above: jobs that were cancelled, so that their workers stop. */
-export const CANCELLED_CHANNEL = 'claimcheck_cancelled';
+/** Payload as above: jobs that somebody else than their worker ended, so that it stops. */
+export const ENDED_CHANNEL = 'claimcheck_ended';
 
 /** Jobs ahead are counted no further than this: a position beyond it tells a client nothing more. */
 const QUEUE_POSITION_MAX = 10_000;
@@ -44,6 +46,8 @@ interface JobRow {
   readonly state: State;
   readonly progress: number;
   readonly attempt: number;
+  readonly priority: number;
+  readonly resubmits: number;
   readonly output: string | null;
   readonly failure_code: Failure['code'] | null;
   readonly failure_message: string | null;
@@ -58,40 +62,130 @@ interface JobRow {
   readonly queue_position?: string | number | null;
 }
 
-/** Inserts jobs as QUEUED with their first event. Results are in the order of `submissions`. */
+/** What came of handing in a submission. */
+export type Insertion =
+  | { readonly kind: 'created'; readonly job: Job }
+  /** The same request was handed in before; `job` is as it was then. */
+  | { readonly kind: 'replayed'; readonly job: Job }
+  /** Another request was handed in under the same key. */
+  | { readonly kind: 'mismatch' }
+  /** The same key is being handed in at this very moment. */
+  | { readonly kind: 'in_flight' };
+
+interface InsertionRow extends JobRow {
+  readonly known_job_id: string | null;
+  readonly known_request_hash: string | null;
+  readonly known_queue_position: number | null;
+  readonly known_created_at: Date | null;
+  readonly created_id: string | null;
+}
+
+/**
+ * Inserts jobs as QUEUED with their first event and, in the same statement, their idempotency keys. Results are in the order of
+ * `submissions`, of which no two may have the same key. A job with a key is only inserted together with the key's row:
+ * whatever other processes do at the same time, there is one job for it.
+ */
 export async function insertJobs(
   sql: SqlLike,
   submissions: readonly { readonly id: string; readonly submission: Submission }[],
-): Promise<readonly Job[]> {
+  idempotencyTtlSeconds: number,
+): Promise<readonly Insertion[]> {
   const column = <Value>(pick: (submission: Submission) => Value) => submissions.map(({ submission }) => pick(submission));
-  const rows = await sql<JobRow[]>`
-    with input as (
+  const rows = await sql<InsertionRow[]>`
+    with given as (
       select * from unnest(
         ${submissions.map(({ id }) => id)}::uuid[], ${column((s) => s.callerId)}::uuid[], ${column((s) => s.dialect)}::text[],
         ${column((s) => s.model)}::text[], ${column((s) => s.provider)}::text[], ${column((s) => s.input)}::text[],
-        ${column((s) => s.webhookUrl ?? null)}::text[], ${column((s) => s.baseUrl)}::text[], ${column((s) => s.sessionId ?? null)}::text[]
-      ) with ordinality as input (id, caller_id, dialect, model, provider, input, webhook_url, base_url, session_id, ordinal)
-    ), ahead as (
-      select provider, (
-        select count(*) from (
-          select from jobs where jobs.state = 'QUEUED' and jobs.provider = queue.provider limit ${QUEUE_POSITION_MAX}
-        ) as counted
-      ) as jobs_ahead
-      from (select distinct provider from input) as queue
+        ${column((s) => s.webhookUrl ?? null)}::text[], ${column((s) => s.baseUrl)}::text[], ${column((s) => s.sessionId ?? null)}::text[],
+        ${column((s) => PRIORITIES.indexOf(s.priority))}::smallint[], ${column((s) => s.timeoutSeconds)}::integer[],
+        ${column((s) => s.runAt?.toISOString() ?? null)}::timestamptz[], ${column((s) => s.delaySeconds ?? 0)}::integer[],
+        ${column((s) => s.idempotency?.keyHash ?? null)}::text[], ${column((s) => s.idempotency?.requestHash ?? null)}::text[]
+      ) with ordinality as given (
+        id, caller_id, dialect, model, provider, input, webhook_url, base_url, session_id, priority, timeout_seconds, run_at,
+        delay_seconds, key_hash, request_hash, ordinal
+      )
+    ), input as (
+      select given.*, greatest(coalesce(run_at, db_now()), db_now()) + make_interval(secs => delay_seconds) as available_at,
+        least(jobs_ahead + row_number() over (partition by given.provider, given.priority order by ordinal) - 1, ${QUEUE_POSITION_MAX})::integer
+          as queue_position
+      from given join (
+        select provider, priority, (
+          select count(*) from (
+            select from jobs where jobs.state = 'QUEUED' and jobs.provider = queue.provider and jobs.priority <= queue.priority
+            limit ${QUEUE_POSITION_MAX}
+          ) as counted
+        ) as jobs_ahead
+        from (select distinct provider, priority from given) as queue
+      ) as ahead on ahead.provider = given.provider and ahead.priority = given.priority
+    ), known as (
+      select input.ordinal, idempotency_keys.* from input join idempotency_keys using (caller_id, key_hash) where expires_at > db_now()
+    ), keyed as (
+      insert into idempotency_keys as keys (caller_id, key_hash, request_hash, job_id, queue_position, created_at, expires_at)
+      select caller_id, key_hash, request_hash, id, queue_position, db_now(), db_now() + make_interval(secs => ${idempotencyTtlSeconds})
+      from input
+      where key_hash is not null and ordinal not in (select ordinal from known)
+        -- Held until the commit: whoever comes meanwhile is told so instead of being kept waiting.
+        and pg_try_advisory_xact_lock(hashtextextended(caller_id::text || key_hash, 0))
+      order by caller_id, key_hash
+      on conflict (caller_id, key_hash) do update
+        set request_hash = excluded.request_hash, job_id = excluded.job_id, queue_position = excluded.queue_position,
+          created_at = excluded.created_at, expires_at = excluded.expires_at
+        where keys.expires_at <= db_now()
+      returning job_id
     ), inserted as (
-      insert into jobs (id, caller_id, dialect, model, provider, input, webhook_url, base_url, session_id)
-      select id, caller_id, dialect, model, provider, input::json, webhook_url, base_url, session_id from input
+      insert into jobs (id, caller_id, dialect, model, provider, input, webhook_url, base_url, session_id, priority, available_at, deadline_at)
+      select id, caller_id, dialect, model, provider, input::json, webhook_url, base_url, session_id, priority, available_at,
+        available_at + make_interval(secs => timeout_seconds)
+      from input where key_hash is null or id in (select job_id from keyed)
       returning *
     ), event as (
       insert into job_events (job_id, sequence, type, state, progress, created_at)
       select id, 1, 'status', state, progress, created_at from inserted
     )
-    select inserted.*, least(
-      jobs_ahead + row_number() over (partition by inserted.provider order by ordinal) - 1, ${QUEUE_POSITION_MAX}
-    )::integer as queue_position
-    from inserted join input using (id) join ahead on ahead.provider = inserted.provider
-    order by ordinal`;
-  return rows.map(toJob);
+    select inserted.*, inserted.id as created_id, input.queue_position, known.job_id as known_job_id,
+      known.request_hash as known_request_hash, known.queue_position as known_queue_position, known.created_at as known_created_at
+    from input left join inserted on inserted.id = input.id left join known on known.ordinal = input.ordinal
+    order by input.ordinal`;
+  return submissions.map(({ submission }, index) => toInsertion(rows[index], submission));
+}
+
+function toInsertion(row: InsertionRow | undefined, submission: Submission): Insertion {
+  if (row?.created_id) return { kind: 'created', job: toJob(row) };
+  if (!row?.known_job_id || !row.known_created_at) return { kind: 'in_flight' };
+  if (row.known_request_hash !== submission.idempotency?.requestHash) return { kind: 'mismatch' };
+  // Built from the request, which is the same: the job itself may have expired before its key.
+  const { callerId, dialect, model, provider, input, baseUrl, webhookUrl, sessionId, priority } = submission;
+  return {
+    kind: 'replayed',
+    job: {
+      id: row.known_job_id,
+      callerId,
+      dialect,
+      model,
+      provider,
+      input,
+      baseUrl,
+      ...(webhookUrl !== undefined && { webhookUrl }),
+      ...(sessionId !== undefined && { sessionId }),
+      state: 'QUEUED',
+      progress: 0,
+      attempt: 0,
+      priority,
+      resubmits: 0,
+      queuePosition: row.known_queue_position ?? 0,
+      createdAt: row.known_created_at,
+      updatedAt: row.known_created_at,
+    },
+  };
+}
+
+/** Deletes idempotency keys whose time is over. Returns how many. */
+export async function deleteExpiredKeys(sql: SqlLike, limit: number): Promise<number> {
+  const rows = await sql`
+    delete from idempotency_keys where (caller_id, key_hash) in (
+      select caller_id, key_hash from idempotency_keys where expires_at <= db_now() order by expires_at limit ${limit} for update skip locked
+    ) returning job_id`;
+  return rows.length;
 }
 
 /** Reads jobs as their callers may see them: not another caller's, not an expired one. Results are in the order of `references`. */
@@ -100,7 +194,7 @@ export async function readJobs(sql: SqlLike, references: readonly JobReference[]
     select jobs.*, case when state = 'QUEUED' then (
       select count(*) from (
         select from jobs as ahead
-        where ahead.state = 'QUEUED' and ahead.provider = jobs.provider and ahead.id < jobs.id
+        where ahead.state = 'QUEUED' and ahead.provider = jobs.provider and (ahead.priority, ahead.id) < (jobs.priority, jobs.id)
         limit ${QUEUE_POSITION_MAX}
       ) as counted
     ) end as queue_position, ordinal
@@ -140,6 +234,8 @@ export interface ClaimedAttempt {
   /** Handle of the run that an earlier attempt started and could not finish: resume it instead of starting anew. */
   readonly handle: JsonText | undefined;
   readonly failedAttempts: number;
+  /** True when an earlier attempt may have started a run whose handle was lost. */
+  readonly isUnknown: boolean;
 }
 
 /** QUEUED → PROCESSING. Undefined for a job that is not waiting: somebody was first, it ended, or it is not due yet. */
@@ -148,15 +244,20 @@ export async function claimJobs(
   claims: readonly Claim[],
   leaseSeconds: number,
 ): Promise<readonly (ClaimedAttempt | undefined)[]> {
-  const rows = await sql<(JobRow & { handle: JsonText | null; failed_attempts: number })[]>`
+  const rows = await sql<(JobRow & { handle: JsonText | null; failed_attempts: number; is_unknown: boolean })[]>`
     with input as (
       select * from unnest(${claims.map(({ jobId }) => jobId)}::uuid[], ${claims.map(({ workerId }) => workerId)}::text[])
         as input (job_id, worker_id)
     ), locked as materialized (
       select id from jobs where id in (select job_id from input) and state = any(${statesFor('PROCESSING')}) and available_at <= db_now()
       order by id for no key update
+    ), previous as (
+      -- Only a run that was given up half-way is resumed; one that failed is started anew.
+      select job_id, handle from attempts join jobs on jobs.id = attempts.job_id
+      where job_id in (select id from locked) and number = jobs.attempt and attempts.provider = jobs.provider and outcome in ('released', 'lost')
     ), claimed as (
-      update jobs set state = 'PROCESSING', attempt = attempt + 1, event_count = event_count + 1, updated_at = db_now(),
+      update jobs set state = 'PROCESSING',
+        resubmits = resubmits + (select count(*) from previous where previous.job_id = jobs.id and handle is null), attempt = attempt + 1, event_count = event_count + 1, updated_at = db_now(),
         started_at = coalesce(started_at, db_now()), attempt_started_at = db_now(),
         lease_until = db_now() + make_interval(secs => ${leaseSeconds})
       from locked where jobs.id = locked.id and state = any(${statesFor('PROCESSING')})
@@ -166,9 +267,7 @@ export async function claimJobs(
       select claimed.id, claimed.attempt, claimed.provider, input.worker_id, previous.handle, db_now()
       from claimed
       join input on input.job_id = claimed.id
-      -- Only a run that was given up half-way is resumed; one that failed is started anew.
-      left join attempts as previous on previous.job_id = claimed.id and previous.number = claimed.attempt - 1
-        and previous.provider = claimed.provider and previous.outcome in ('released', 'lost')
+      left join previous on previous.job_id = claimed.id
       returning job_id, handle
     ), event as (
       insert into job_events (job_id, sequence, type, state, progress, created_at)
@@ -176,11 +275,12 @@ export async function claimJobs(
     ), notified as (
       select pg_notify(${JOBS_CHANNEL}, string_agg(id::text, ',')) from claimed having count(*) > 0
     )
-    select claimed.*, attempt.handle from claimed join attempt on attempt.job_id = claimed.id left join notified on true`;
+    select claimed.*, attempt.handle, exists (select from previous where previous.job_id = claimed.id and previous.handle is null) as is_unknown
+    from claimed join attempt on attempt.job_id = claimed.id left join notified on true`;
   const byId = new Map(rows.map((row) => [row.id, row]));
   return claims.map(({ jobId }) => {
     const row = byId.get(jobId);
-    return row && { job: toJob(row), handle: row.handle ?? undefined, failedAttempts: row.failed_attempts };
+    return row && { job: toJob(row), handle: row.handle ?? undefined, failedAttempts: row.failed_attempts, isUnknown: row.is_unknown };
   });
 }
 
@@ -226,7 +326,7 @@ export async function endJobs(sql: SqlLike, endings: readonly Ending[], resultTt
         -- Not a join: after a wait for the lock Postgres checks the new state, but does not look for another partner.
         and jobs.state || ' ' || input.state = any(${ALLOWED.map(([from, to]) => `${from} ${to}`)})
         and (input.attempt is null or (jobs.attempt = input.attempt and jobs.state = 'PROCESSING'))
-      returning jobs.*, input.outcome
+      returning jobs.*, input.outcome, input.attempt is null as is_foreign
     ), attempt as (
       update attempts set finished_at = db_now(), outcome = ended.outcome, failure_code = ended.failure_code,
         failure_message = ended.failure_message
@@ -240,7 +340,7 @@ export async function endJobs(sql: SqlLike, endings: readonly Ending[], resultTt
     ), notified as (
       select pg_notify(${JOBS_CHANNEL}, string_agg(id::text, ',')) from ended having count(*) > 0
     ), stopped as (
-      select pg_notify(${CANCELLED_CHANNEL}, string_agg(id::text, ',')) from ended where state = 'CANCELLED' having count(*) > 0
+      select pg_notify(${ENDED_CHANNEL}, string_agg(id::text, ',')) from ended where is_foreign having count(*) > 0
     )
     select ended.* from ended left join notified on true left join stopped on true`;
   return inOrder(endings, rows);
@@ -384,12 +484,20 @@ export async function saveHandles(sql: SqlLike, records: readonly HandleRecord[]
     returning attempts.job_id as "jobId", attempts.number as attempt`;
 }
 
+/** What ringing a job's doorbell takes. */
+export interface Waiting {
+  readonly id: string;
+  readonly provider: string;
+  readonly attempt: number;
+  readonly priority: Priority;
+}
+
 /** Jobs that wait although they are due and whose doorbell may have been lost; marks them as rung. */
 export async function listSilent(
   sql: SqlLike,
   options: { readonly silentSeconds: number; readonly limit: number },
-): Promise<readonly { readonly id: string; readonly provider: string; readonly attempt: number }[]> {
-  return sql<{ id: string; provider: string; attempt: number }[]>`
+): Promise<readonly Waiting[]> {
+  const rows = await sql<{ id: string; provider: string; attempt: number; priority: number }[]>`
     with silent as materialized (
       select id from jobs
       where state = 'QUEUED' and available_at <= db_now()
@@ -397,7 +505,15 @@ export async function listSilent(
       order by id limit ${options.limit} for no key update skip locked
     )
     update jobs set rung_at = db_now() from silent where jobs.id = silent.id
-    returning jobs.id, jobs.provider, jobs.attempt`;
+    returning jobs.id, jobs.provider, jobs.attempt, jobs.priority`;
+  return rows.map(({ priority, ...job }) => ({ ...job, priority: PRIORITIES[priority] ?? 'normal' }));
+}
+
+/** Jobs that have not ended although their deadline has passed. */
+export async function listOverdue(sql: SqlLike, limit: number): Promise<readonly string[]> {
+  const rows = await sql<{ id: string }[]>`
+    select id from jobs where finished_at is null and deadline_at <= db_now() order by deadline_at limit ${limit}`;
+  return rows.map(({ id }) => id);
 }
 
 /** Ids of jobs whose time is over, the longest expired first. */
@@ -451,6 +567,8 @@ function toJob(row: JobRow): Job {
     state: row.state,
     progress: row.progress,
     attempt: row.attempt,
+    priority: PRIORITIES[row.priority] ?? 'normal',
+    resubmits: row.resubmits,
     // Written by endJobs from an Output, and by nobody else.
     ...(row.output !== null && { output: JSON.parse(row.output) as Output }),
     ...(row.failure_code !== null && { failure: { code: row.failure_code, message: row.failure_message ?? '' } }),

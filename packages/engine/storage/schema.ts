@@ -1,5 +1,5 @@
 /** The tables as Drizzle sees them. `migrations/` is the truth; a test compares the two. */
-import { bigint, customType, integer, pgTable, primaryKey, real, text, timestamp, uuid } from 'drizzle-orm/pg-core';
+import { bigint, customType, integer, pgTable, primaryKey, real, smallint, text, timestamp, uuid } from 'drizzle-orm/pg-core';
 
 const bytea = customType<{ data: Buffer; driverData: Buffer }>({ dataType: () => 'bytea' });
 /** JSON as its exact text; see `connection.ts`. */
@@ -36,6 +36,9 @@ export const jobs = pgTable('jobs', {
   failedAttempts: integer('failed_attempts').notNull(),
   crashedAttempts: integer('crashed_attempts').notNull(),
   eventCount: integer('event_count').notNull(),
+  priority: smallint('priority').notNull(),
+  deadlineAt: instant('deadline_at').notNull(),
+  resubmits: integer('resubmits').notNull(),
   output: exactJson('output'),
   failureCode: text('failure_code'),
   failureMessage: text('failure_message'),
@@ -82,6 +85,20 @@ export const jobEvents = pgTable(
     createdAt: instant('created_at').notNull(),
   },
   (table) => [primaryKey({ columns: [table.jobId, table.sequence] })],
+);
+
+export const idempotencyKeys = pgTable(
+  'idempotency_keys',
+  {
+    callerId: uuid('caller_id').notNull(),
+    keyHash: text('key_hash').notNull(),
+    requestHash: text('request_hash').notNull(),
+    jobId: uuid('job_id').notNull(),
+    queuePosition: integer('queue_position').notNull(),
+    createdAt: instant('created_at').notNull(),
+    expiresAt: instant('expires_at').notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.callerId, table.keyHash] })],
 );
 
 export const assets = pgTable('assets', {

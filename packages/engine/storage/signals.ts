@@ -8,11 +8,11 @@
 import type { Clock, Log } from '@claimcheck/core';
 import pg from 'pg';
 import { DELIVERIES_CHANNEL } from './deliveries.ts';
-import { CANCELLED_CHANNEL, JOBS_CHANNEL } from './jobs.ts';
+import { ENDED_CHANNEL, JOBS_CHANNEL } from './jobs.ts';
 
 /** Changed ids; `all` when notifications may have been missed. */
 export type Changed = readonly string[] | 'all';
-export type SignalName = 'jobs' | 'cancelled' | 'deliveries';
+export type SignalName = 'jobs' | 'ended' | 'deliveries';
 
 export interface Signals {
   /** Calls `listener` on every signal of that name until the returned function is called. */
@@ -22,7 +22,7 @@ export interface Signals {
 
 const CHANNELS: Readonly<Record<string, SignalName>> = {
   [JOBS_CHANNEL]: 'jobs',
-  [CANCELLED_CHANNEL]: 'cancelled',
+  [ENDED_CHANNEL]: 'ended',
   [DELIVERIES_CHANNEL]: 'deliveries',
 };
 const HEARTBEAT_MS = 10_000;
@@ -32,7 +32,7 @@ const RECONNECT_MS = 500;
 /** Starts listening in the background; reconnects by itself until closed. */
 export function listenToSignals(options: { readonly databaseUrl: string; readonly clock: Clock; readonly log: Log }): Signals {
   const { clock, log } = options;
-  const listeners: Record<SignalName, Set<(changed: Changed) => void>> = { jobs: new Set(), cancelled: new Set(), deliveries: new Set() };
+  const listeners: Record<SignalName, Set<(changed: Changed) => void>> = { jobs: new Set(), ended: new Set(), deliveries: new Set() };
   const closing = new AbortController();
   const emit = (name: SignalName, changed: Changed) => {
     for (const listener of listeners[name]) listener(changed);
