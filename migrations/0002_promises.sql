@@ -11,6 +11,8 @@ alter table jobs alter column deadline_at drop default;
 
 drop index jobs_queued;
 create index jobs_queued on jobs (provider, priority, id) where state = 'QUEUED';
+-- Jobs whose time has come since their doorbell was last rung: scheduled starts and retries. The database's clock decides, not the queue's.
+create index jobs_scheduled on jobs (available_at) where state = 'QUEUED' and rung_at < available_at;
 create index jobs_unfinished on jobs (deadline_at) where finished_at is null;
 
 create table idempotency_keys (

@@ -99,10 +99,11 @@ async function handle(deps: AppDeps, dialect: Dialect, route: DialectRoute, c: C
   const callerId = await authenticate(deps.engine.keys, (name) => c.req.header(name));
   const request = await readWireRequest(c, { body: route.body, ...(deps.publicUrl !== undefined && { publicUrl: deps.publicUrl }) });
   const signal = AbortSignal.any([c.req.raw.signal, deps.closing]);
-  const performer = { callerId, dialect: dialect.name, baseUrl: request.baseUrl, signal };
-  const outcome = await perform(deps, performer, route.decode(request));
+  const performer = { callerId, dialect: dialect.name, request, signal };
+  const { outcome, isReplay } = await perform(deps, performer, route.decode(request));
   const response = await toResponse(route.encode(outcome, request), answerContext(deps, c, signal));
   nameRequest(response, requestIdOf(outcome));
+  if (isReplay) response.headers.set('idempotent-replayed', 'true');
   return response;
 }
 

@@ -1,17 +1,15 @@
 /** `npm run start:api`: the API alone, against DATABASE_URL (and REDIS_URL). */
-import { hostname } from 'node:os';
 import { chooseProvider, loadCatalog } from '@claimcheck/catalog';
 import { runProcess } from '@claimcheck/core';
 import { loadDialects, webhookEncoder } from '@claimcheck/dialects';
-import { connectEngine } from '@claimcheck/engine';
+import { connectEngine, openLog } from '@claimcheck/engine';
 import { loadProviders, openProviders } from '@claimcheck/providers';
-import { pino } from 'pino';
 import { environment, readApiConfig } from './config.ts';
 import { startApi } from './index.ts';
 
 await runProcess(async (signal) => {
   const variables = readApiConfig();
-  const log = pino({ level: variables.LOG_LEVEL, base: { app: 'api', host: hostname() } });
+  const log = openLog({ level: variables.LOG_LEVEL, app: 'api' });
   const catalog = await loadCatalog({ ...(variables.MODELS_DIR !== undefined && { modelsDir: variables.MODELS_DIR }) });
   const dialects = await loadDialects();
   const { upstreams } = openProviders(await loadProviders(), environment);

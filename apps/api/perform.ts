@@ -15,27 +15,40 @@ import {
   objectFrom,
   type SubmitOperation,
   type Wait,
+  type WireRequest,
 } from '@claimcheck/core';
-import type { JobReference } from '@claimcheck/engine';
+import type { JobReference, Submitted } from '@claimcheck/engine';
 import type { AppDeps } from './app.ts';
+import { idempotencyOf } from './idempotency.ts';
 import { checkWebhookUrl } from './webhook-url.ts';
 
 export interface Performer {
   readonly callerId: string;
   readonly dialect: string;
-  readonly baseUrl: string;
+  readonly request: WireRequest;
   /** Aborts when the client is gone or the process drains. */
   readonly signal: AbortSignal;
 }
 
 type Outcome = Operations[OperationKind]['outcome'];
 
+export interface Performed {
+  readonly outcome: Outcome;
+  /** True when a submission was recognised as one that had been handed in before. */
+  readonly isReplay: boolean;
+}
+
 /** @throws AppError for everything a client can do wrong. */
-export async function perform(deps: AppDeps, performer: Performer, operation: Operation): Promise<Outcome> {
+export async function perform(deps: AppDeps, performer: Performer, operation: Operation): Promise<Performed> {
+  if (operation.kind !== 'submit') return { outcome: await performKnown(deps, performer, operation), isReplay: false };
+  const { job, isReplay } = await submit(deps, performer, operation);
+  return { outcome: job, isReplay };
+}
+
+/** Operations on jobs that exist. */
+async function performKnown(deps: AppDeps, performer: Performer, operation: Exclude<Operation, SubmitOperation>): Promise<Outcome> {
   const { engine } = deps;
   switch (operation.kind) {
-    case 'submit':
-      return submit(deps, performer, operation);
     case 'read': {
       const job = found(await engine.read(referenceTo(operation.id, performer)), operation.id);
       return waitFor(deps, performer, job, operation.wait);
@@ -66,7 +79,7 @@ export async function perform(deps: AppDeps, performer: Performer, operation: Op
   }
 }
 
-async function submit(deps: AppDeps, performer: Performer, operation: SubmitOperation): Promise<Job> {
+async function submit(deps: AppDeps, performer: Performer, operation: SubmitOperation): Promise<Submitted> {
   const { engine, catalog } = deps;
   const { model, provider } = resolveModel(deps, operation.model);
   const { parameters, webhookUrl } = splitWebhook(deps, model, operation);
@@ -74,17 +87,22 @@ async function submit(deps: AppDeps, performer: Performer, operation: SubmitOper
   if (provider === undefined) {
     throw new AppError('unavailable', `The model ${operation.model} cannot run: none of its providers is switched on.`);
   }
-  const job = await engine.submit({
+  const { job, isReplay } = await engine.submit({
     callerId: performer.callerId,
     dialect: performer.dialect,
     model: model.name,
     provider,
     input,
-    baseUrl: performer.baseUrl,
+    baseUrl: performer.request.baseUrl,
+    priority: operation.priority ?? 'normal',
+    timeoutSeconds: operation.timeoutSeconds ?? model.timeoutSeconds,
+    ...(operation.runAt !== undefined && { runAt: operation.runAt }),
+    ...(operation.delaySeconds !== undefined && { delaySeconds: operation.delaySeconds }),
+    ...(operation.idempotencyKey !== undefined && { idempotency: idempotencyOf(performer.request, operation.idempotencyKey) }),
     ...(webhookUrl !== undefined && { webhookUrl }),
     ...(operation.sessionId !== undefined && { sessionId: operation.sessionId }),
   });
-  return waitFor(deps, performer, job, operation.wait);
+  return { job: await waitFor(deps, performer, job, operation.wait), isReplay };
 }
 
 interface ResolvedModel {

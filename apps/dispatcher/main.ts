@@ -1,14 +1,12 @@
 /** `npm run start:dispatcher`: a dispatcher alone, against DATABASE_URL. */
-import { hostname } from 'node:os';
 import { runProcess } from '@claimcheck/core';
-import { connectEngine } from '@claimcheck/engine';
-import { pino } from 'pino';
+import { connectEngine, openLog } from '@claimcheck/engine';
 import { readDispatcherConfig } from './config.ts';
 import { startDispatcherApp } from './index.ts';
 
 await runProcess(async (signal) => {
   const variables = readDispatcherConfig();
-  const log = pino({ level: variables.LOG_LEVEL, base: { app: 'dispatcher', host: hostname() } });
+  const log = openLog({ level: variables.LOG_LEVEL, app: 'dispatcher' });
   const engine = await connectEngine({
     variables: { ...variables, REDIS_URL: undefined },
     log,

@@ -1,8 +1,7 @@
 /** `npm run keys -- create | list | revoke`: makes, lists and revokes API keys. */
 import { parseArgs } from 'node:util';
 import { runProcess, StartError } from '@claimcheck/core';
-import { DATABASE_WAIT_MS, DEFAULT_CALLER, type Keys, migrateDatabase, openKeys, waitForDatabase } from '@claimcheck/engine';
-import { pino } from 'pino';
+import { DATABASE_WAIT_MS, DEFAULT_CALLER, type Keys, migrateDatabase, openKeys, openLog, waitForDatabase } from '@claimcheck/engine';
 import { readToolConfig } from './config.ts';
 import { openToolDatabase } from './tool-database.ts';
 
@@ -21,7 +20,7 @@ await runProcess(async (signal) => {
     console.log(USAGE);
     process.exit(0);
   }
-  const database = await openToolDatabase(readToolConfig(), pino({ level: 'warn' }, pino.destination(2)));
+  const database = await openToolDatabase(readToolConfig(), openLog({ level: 'warn', app: 'keys', stream: 'stderr' }));
   try {
     await waitForDatabase({ databaseUrl: database.url, timeoutMs: DATABASE_WAIT_MS, signal });
     await migrateDatabase(database.url);

@@ -1,6 +1,6 @@
 /** `npm start`: the whole service in one process. Logs go to stderr; stdout tells where it is and how to use it. */
 import { runProcess } from '@claimcheck/core';
-import { pino } from 'pino';
+import { openLog } from '@claimcheck/engine';
 import { environment, readStandaloneConfig } from './config.ts';
 import { startStandalone } from './index.ts';
 
@@ -31,7 +31,7 @@ Ctrl-C stops it; the data stays.
 
 await runProcess(async (signal) => {
   const variables = readStandaloneConfig();
-  const log = pino({ level: variables.LOG_LEVEL }, pino.destination(2));
+  const log = openLog({ level: variables.LOG_LEVEL, app: 'standalone', stream: 'stderr' });
   const standalone = await startStandalone({ variables, environment, log, signal });
   console.log(welcome(standalone, variables.BOOTSTRAP_API_KEY !== undefined));
   return standalone;

@@ -1,12 +1,11 @@
 /** `npm run migrate`: brings the database to the newest schema. */
 import { runProcess } from '@claimcheck/core';
-import { DATABASE_WAIT_MS, migrateDatabase, waitForDatabase } from '@claimcheck/engine';
-import { pino } from 'pino';
+import { DATABASE_WAIT_MS, migrateDatabase, openLog, waitForDatabase } from '@claimcheck/engine';
 import { readToolConfig } from './config.ts';
 import { openToolDatabase } from './tool-database.ts';
 
 await runProcess(async (signal) => {
-  const log = pino({ level: 'warn' }, pino.destination(2));
+  const log = openLog({ level: 'warn', app: 'migrate', stream: 'stderr' });
   const database = await openToolDatabase(readToolConfig(), log);
   const onWait = () => console.log('Waiting for the database …');
   await waitForDatabase({ databaseUrl: database.url, timeoutMs: DATABASE_WAIT_MS, signal, onWait });

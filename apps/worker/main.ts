@@ -1,17 +1,15 @@
 /** `npm run start:worker`: a worker alone, against DATABASE_URL (and REDIS_URL). */
-import { hostname } from 'node:os';
 import { loadCatalog } from '@claimcheck/catalog';
 import { runProcess } from '@claimcheck/core';
 import { loadDialects, webhookEncoder } from '@claimcheck/dialects';
-import { connectEngine } from '@claimcheck/engine';
+import { connectEngine, openLog } from '@claimcheck/engine';
 import { loadProviders, openProviders } from '@claimcheck/providers';
-import { pino } from 'pino';
 import { environment, readWorkerConfig } from './config.ts';
 import { startWorkerApp } from './index.ts';
 
 await runProcess(async (signal) => {
   const variables = readWorkerConfig();
-  const log = pino({ level: variables.LOG_LEVEL, base: { app: 'worker', host: hostname() } });
+  const log = openLog({ level: variables.LOG_LEVEL, app: 'worker' });
   const catalog = await loadCatalog({ ...(variables.MODELS_DIR !== undefined && { modelsDir: variables.MODELS_DIR }) });
   const providers = openProviders(await loadProviders(), environment);
   const engine = await connectEngine({

@@ -28,45 +28,47 @@ const DIALECT_URI = 'https://json-schema.org/draft/2020-12/schema';
 
 const modelSchema = z
   .strictObject({
-  name: modelName,
-  aliases: z.array(modelName).default([]),
-  title: z.string().min(1),
-  produces: z.enum(['image', 'video', 'audio', 'text', 'json'] as const satisfies readonly Model['produces'][]),
-  parameters: z
-    .record(z.string(), z.json())
-    .refine((schema) => schema.type === 'object', { path: ['type'], error: 'must be "object": parameters have names' })
-    .refine((schema) => schema.$async === undefined, { path: ['$async'], error: 'is not supported' })
-    .refine((schema) => schema.$schema === undefined || schema.$schema === DIALECT_URI, {
-      path: ['$schema'],
-      error: `must be "${DIALECT_URI}" or absent`,
+    name: modelName,
+    aliases: z.array(modelName).default([]),
+    title: z.string().min(1),
+    produces: z.enum(['image', 'video', 'audio', 'text', 'json'] as const satisfies readonly Model['produces'][]),
+    parameters: z
+      .record(z.string(), z.json())
+      .refine((schema) => schema.type === 'object', { path: ['type'], error: 'must be "object": parameters have names' })
+      .refine((schema) => schema.$async === undefined, { path: ['$async'], error: 'is not supported' })
+      .refine((schema) => schema.$schema === undefined || schema.$schema === DIALECT_URI, {
+        path: ['$schema'],
+        error: `must be "${DIALECT_URI}" or absent`,
+      }),
+    routes: z
+      .array(z.strictObject({ provider: z.string().min(1), model: z.string().min(1) }))
+      .min(1)
+      .superRefine((routes, context) => {
+        // A job remembers its route by the provider alone.
+        routes.forEach(({ provider }, index) => {
+          if (routes.findIndex((route) => route.provider === provider) === index) return;
+          context.addIssue({ code: 'custom', path: [index, 'provider'], message: `"${provider}" has a route already` });
+        });
+      }),
+    retry: z
+      .strictObject({
+        attempts: z.int().min(1).max(20),
+        first_delay_ms: z.int().min(0),
+        factor: z.number().min(1),
+        delay_ms_max: z.int().min(0),
+      })
+      .refine((retry) => retry.delay_ms_max >= retry.first_delay_ms, { path: ['delay_ms_max'], error: 'must not be below first_delay_ms' }),
+    timeout_seconds: z.int().min(1).max(86_400).default(900),
+    on_unknown: z.enum(['resubmit', 'fail']).default('resubmit'),
+  })
+  .transform(
+    ({ retry, timeout_seconds, on_unknown, ...model }): Model => ({
+      ...model,
+      retry: { attempts: retry.attempts, firstDelayMs: retry.first_delay_ms, factor: retry.factor, delayMsMax: retry.delay_ms_max },
+      timeoutSeconds: timeout_seconds,
+      onUnknown: on_unknown,
     }),
-  routes: z
-    .array(z.strictObject({ provider: z.string().min(1), model: z.string().min(1) }))
-    .min(1)
-    .superRefine((routes, context) => {
-      // A job remembers its route by the provider alone.
-      routes.forEach(({ provider }, index) => {
-        if (routes.findIndex((route) => route.provider === provider) === index) return;
-        context.addIssue({ code: 'custom', path: [index, 'provider'], message: `"${provider}" has a route already` });
-      });
-    }),
-  retry: z
-    .strictObject({
-      attempts: z.int().min(1).max(20),
-      first_delay_ms: z.int().min(0),
-      factor: z.number().min(1),
-      delay_ms_max: z.int().min(0),
-    })
-    .refine((retry) => retry.delay_ms_max >= retry.first_delay_ms, { path: ['delay_ms_max'], error: 'must not be below first_delay_ms' }),
-  timeout_seconds: z.int().min(1).max(86_400).default(900),
-  on_unknown: z.enum(['resubmit', 'fail']).default('resubmit'),
-})
-  .transform(({ retry, timeout_seconds, on_unknown, ...model }): Model => ({
-    ...model,
-    retry: { attempts: retry.attempts, firstDelayMs: retry.first_delay_ms, factor: retry.factor, delayMsMax: retry.delay_ms_max },
-    timeoutSeconds: timeout_seconds,
-    onUnknown: on_unknown,
-  }));
+  );
 
 /** Never throws for what is wrong with the file; it is reported together with what is wrong with others. */
 export async function readModelFile(file: string): Promise<ReadModelFile> {

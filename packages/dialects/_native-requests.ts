@@ -1,8 +1,24 @@
 /** What the native routes read out of a request: path parameters, the model's parameters, preferences and query values. */
-import { AppError, type ExactJson, isJsonObject, type Problem, STATES, type State, type WireRequest } from '@claimcheck/core';
+import {
+  AppError,
+  type ExactJson,
+  isJsonObject,
+  PRIORITIES,
+  type Problem,
+  STATES,
+  type State,
+  type SubmitOperation,
+  type WireRequest,
+} from '@claimcheck/core';
 
 /** The longest a claim check or a status is held back, in seconds: common proxies give up on a silent answer after 60. */
 export const HOLD_SECONDS_MAX = 60;
+
+/** A month: longer plans belong into the client's own calendar. */
+const DELAY_SECONDS_MAX = 31 * 24 * 3600;
+const TIMEOUT_SECONDS_MAX = 24 * 3600;
+/** RFC 3339; a time without its offset would mean another instant on every machine. */
+const INSTANT = /^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?([Zz]|[+-]\d{2}:\d{2})$/;
 
 const LIST_LIMIT_DEFAULT = 20;
 const LIST_LIMIT_MAX = 100;
@@ -74,6 +90,44 @@ export function listQuery(request: WireRequest): ListQuery {
   if (limit === undefined || problems.length > 0) refuse(problems);
   // Clients that keep the cursor in a variable send it empty for the first page.
   return { limit, cursor: request.query.get('cursor') || undefined, state };
+}
+
+export type Scheduling = Pick<SubmitOperation, 'priority' | 'timeoutSeconds' | 'runAt' | 'delaySeconds'>;
+
+/** When and how urgently a job is to run: `priority` (or the header `x-priority`), `run_at` or `delay_seconds`, `timeout_seconds`. */
+export function scheduling(request: WireRequest): Scheduling {
+  const { query } = request;
+  const problems: Problem[] = [];
+
+  const inQuery = query.get('priority');
+  const priorityText = inQuery ?? request.header('x-priority');
+  const priority = PRIORITIES.find((known) => known === priorityText?.toLowerCase());
+  if (priorityText !== undefined && priority === undefined) {
+    const [name, kind] = inQuery === null ? ['x-priority', 'The header'] : ['priority', 'The query parameter'];
+    problems.push(problem(name, `one of ${PRIORITIES.join(', ')}`, priorityText, kind));
+  }
+
+  const seconds = (name: string, min: number, max: number) => {
+    const text = query.get(name);
+    if (text === null) return undefined;
+    const number = wholeNumber(text);
+    if (number !== undefined && number >= min && number <= max) return number;
+    problems.push(problem(name, `a whole number of seconds from ${min} to ${max}`, text));
+    return undefined;
+  };
+  const delaySeconds = seconds('delay_seconds', 0, DELAY_SECONDS_MAX);
+  const timeoutSeconds = seconds('timeout_seconds', 1, TIMEOUT_SECONDS_MAX);
+
+  const runAtText = query.get('run_at');
+  const runAt = runAtText !== null && INSTANT.test(runAtText) ? new Date(runAtText) : undefined;
+  if (runAtText !== null && (runAt === undefined || Number.isNaN(runAt.getTime()))) {
+    problems.push(problem('run_at', 'an instant such as 2030-01-31T09:00:00Z, with its offset from UTC', runAtText));
+  }
+  if (runAtText !== null && query.get('delay_seconds') !== null)
+    problems.push(problem('run_at', 'absent when delay_seconds is given', runAtText));
+
+  if (problems.length > 0) refuse(problems);
+  return { priority, timeoutSeconds, runAt, delaySeconds };
 }
 
 /** Number of the last event the client has seen, 0 for none. A reconnecting browser repeats the first URL, so its header wins. */

@@ -31,6 +31,7 @@ import {
   modelParameters,
   pathParameter,
   preferredWaitSeconds,
+  scheduling,
   statusWaitSeconds,
 } from './_native-requests.ts';
 import { encodeWebhook } from './_native-webhook.ts';
@@ -123,6 +124,8 @@ function submission(request: WireRequest, wait: Wait | undefined): SubmitOperati
     webhookUrl: request.query.get('webhook') ?? undefined,
     webhookMember: 'webhook',
     wait,
+    ...scheduling(request),
+    idempotencyKey: request.header('idempotency-key'),
   };
 }
 

@@ -20,12 +20,14 @@ export { type ConnectOptions, connectEngine, DATABASE_WAIT_MS, requireDatabaseUr
 export type { EngineSettings } from './context.ts';
 export type { RunningDispatcher } from './deliver.ts';
 export { DEFAULT_CALLER, type Keys, newKey, openKeys, type StoredKey } from './keys.ts';
+export { type LogOptions, openLog } from './log.ts';
 export { migrateDatabase, waitForDatabase, waitForRedis } from './migrate.ts';
 export type { ListOptions, Reading, WaitOptions } from './read.ts';
 export type { RunningWorker, WorkerOptions } from './run.ts';
 export { databaseUrl, type EngineVariables, engineOptionsFrom, engineSettings, wholeNumber } from './settings.ts';
 export type { JobReference } from './storage/jobs.ts';
 export { MigrationError } from './storage/migrate.ts';
+export type { Submitted } from './submit.ts';
 export type { RunningSweep, Sweep, SweepReport } from './sweep.ts';
 
 export interface EngineOptions {

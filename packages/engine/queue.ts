@@ -14,7 +14,6 @@ export interface Doorbell {
   readonly jobId: string;
   /** The job's newest attempt: makes the entry's id unique per round, so that ringing twice for one round is harmless. */
   readonly attempt: number;
-  readonly delayMs?: number;
   readonly priority: Priority;
 }
 
@@ -64,10 +63,10 @@ export function openQueue(options: QueueOptions): DoorbellQueue {
       await Promise.all(
         Array.from(byProvider, ([provider, rung]) =>
           queueOf(provider).addBulk(
-            rung.map(({ jobId, attempt, delayMs, priority }) => ({
+            rung.map(({ jobId, attempt, priority }) => ({
               name: 'run',
               data: { jobId },
-              opts: { ...ENTRY_SETTINGS, jobId: `${jobId}-${attempt}`, priority: PRIORITY_NUMBERS[priority], ...(delayMs && { delay: delayMs }) },
+              opts: { ...ENTRY_SETTINGS, jobId: `${jobId}-${attempt}`, priority: PRIORITY_NUMBERS[priority] },
             })),
           ),
         ),
@@ -116,7 +115,7 @@ interface Entry {
 
 /** What is used of a BullMQ queue, whichever store it stands on. */
 interface EntryQueue {
-  addBulk(entries: { name: string; data: Entry; opts: { jobId: string; attempts: number; priority: number; delay?: number } }[]): Promise<unknown>;
+  addBulk(entries: { name: string; data: Entry; opts: { jobId: string; attempts: number; priority: number } }[]): Promise<unknown>;
   close(): Promise<void>;
 }
 

@@ -6,7 +6,7 @@
  * 3. `check` is called, with waits in between, until the run has finished.
  * 4. The result, the failure or the next try is written, if the attempt is still ours.
  *
- * An attempt ends early when its caller cancels, when its lease is lost, or when the worker stops: then the job goes
+ * An attempt ends early when somebody else ends the job, when its lease is lost, or when the worker stops: then the job goes
  * back into the queue and another worker resumes it by its handle.
  */
 import {
@@ -40,7 +40,7 @@ import {
   requeueJobs,
   saveHandles,
 } from './storage/jobs.ts';
-import type { Ring } from './submit.ts';
+import { doorbellOf, type Ring } from './submit.ts';
 
 export interface WorkerOptions {
   /** Names this worker in its attempts. */
@@ -65,12 +65,17 @@ const RENEW_MS = 3_000;
 const CONCURRENCY = 500;
 const PROGRESS_EVERY_MS = 500;
 const UPSTREAM_CANCEL_MS = 10_000;
+/** A worker that stops gives starting runs this long to tell their handle. */
+const START_GRACE_MS = 3_000;
 const WRITE_AGAIN_MS = 500;
+
+/** Somebody else ended the job; the attempt is another's now; this worker stops. */
+type StopReason = 'ended' | 'lost' | 'stopping';
 
 /** Why an attempt ended before its run did. */
 class AttemptStopped extends Error {
-  readonly reason: 'cancelled' | 'lost' | 'stopping';
-  constructor(reason: 'cancelled' | 'lost' | 'stopping') {
+  readonly reason: StopReason;
+  constructor(reason: StopReason) {
     super(reason);
     this.reason = reason;
   }
@@ -78,6 +83,8 @@ class AttemptStopped extends Error {
 
 interface HeldAttempt extends Ownership {
   readonly control: AbortController;
+  /** True while the upstream is asked to start: interrupting that would leave a run whose handle nobody knows. */
+  isStarting: boolean;
 }
 
 export function startWorker(context: EngineContext, settle: Settle, ring: Ring, options: WorkerOptions): RunningWorker {
@@ -106,9 +113,9 @@ export function startWorker(context: EngineContext, settle: Settle, ring: Ring, 
       }
     }),
   );
-  const unsubscribe = signals.on('cancelled', (changed) => {
+  const unsubscribe = signals.on('ended', (changed) => {
     if (changed === 'all') return;
-    for (const id of changed) held.get(id)?.control.abort(new AttemptStopped('cancelled'));
+    for (const id of changed) held.get(id)?.control.abort(new AttemptStopped('ended'));
   });
   const renewing = keepLeases();
 
@@ -118,7 +125,7 @@ export function startWorker(context: EngineContext, settle: Settle, ring: Ring, 
     if (!claimed) return;
     const { job } = claimed;
     log.info({ jobId, attempt: job.attempt, provider, resumed: claimed.handle !== undefined }, 'attempt started');
-    const attempt: HeldAttempt = { jobId, attempt: job.attempt, control: new AbortController() };
+    const attempt: HeldAttempt = { jobId, attempt: job.attempt, control: new AbortController(), isStarting: false };
     held.set(jobId, attempt);
     // Stopping may have begun while the claim was under way.
     if (stopping.signal.aborted) attempt.control.abort(new AttemptStopped('stopping'));
@@ -146,10 +153,17 @@ export function startWorker(context: EngineContext, settle: Settle, ring: Ring, 
         clock,
         storeFile: (file) => context.assets.store(job.id, file),
       };
-      let step = await (handle === undefined ? upstream.start(run) : upstream.check(run, JSON.parse(handle)));
+      if (claimed.isUnknown && !upstream.isIdempotent && model.onUnknown === 'fail') {
+        throw new TerminalError('A worker was lost while it handed the request to the provider; whether the provider ran it is unknown.', {
+          code: 'outcome_unknown',
+        });
+      }
+      let step = await (handle === undefined ? startRun(upstream, run, attempt) : upstream.check(run, JSON.parse(handle)));
       let reported = { progress: job.progress, atMs: Number.NEGATIVE_INFINITY };
       while (step.kind === 'running') {
         handle = await keepHandle(attempt, handle, step.handle);
+        // Asked to stop while the upstream was being asked to start: now somebody else can resume.
+        if (stopping.signal.aborted) attempt.control.abort(new AttemptStopped('stopping'));
         reported = reportProgress(attempt, reported, step);
         await clock.sleep(step.checkAfterMs, attempt.control.signal);
         step = await upstream.check(run, step.handle);
@@ -161,6 +175,15 @@ export function startWorker(context: EngineContext, settle: Settle, ring: Ring, 
       const stopped = attempt.control.signal.aborted ? attempt.control.signal.reason : undefined;
       if (stopped instanceof AttemptStopped) await stopAttempt(claimed, upstream, attempt, handle, stopped);
       else await failAttempt(claimed, model, attempt, error);
+    }
+  }
+
+  async function startRun(upstream: Upstream, run: Run, attempt: HeldAttempt): Promise<Step> {
+    attempt.isStarting = true;
+    try {
+      return await upstream.start(run);
+    } finally {
+      attempt.isStarting = false;
     }
   }
 
@@ -200,9 +223,9 @@ export function startWorker(context: EngineContext, settle: Settle, ring: Ring, 
     log.info({ jobId: job.id, attempt: job.attempt, provider: job.provider, reason }, 'attempt stopped');
     if (reason === 'stopping') {
       const released = await requeue({ ...owner(attempt), outcome: 'released', delayMs: 0 });
-      if (released) ring({ provider: job.provider, jobId: job.id, attempt: job.attempt });
+      if (released) ring(doorbellOf(released));
     }
-    if (reason === 'cancelled' && handle !== undefined && upstream.cancel) {
+    if (reason === 'ended' && handle !== undefined && upstream.cancel) {
       const run: Run = {
         jobId: job.id,
         attempt: job.attempt,
@@ -230,8 +253,8 @@ export function startWorker(context: EngineContext, settle: Settle, ring: Ring, 
     if (!(error instanceof ProviderError)) log.error({ ...fields, error }, 'provider broke');
     if (error instanceof RetryableError && model && failedAttempts + 1 < model.retry.attempts) {
       const delayMs = retryDelayMs(model.retry, failedAttempts + 1, context.random, error.retryAfterMs);
-      const requeued = await write(attempt, () => requeue({ ...owner(attempt), outcome: 'failed', failure, delayMs }));
-      if (requeued) ring({ provider: job.provider, jobId: job.id, attempt: job.attempt, delayMs });
+      // The sweep rings when the database says that the wait is over.
+      await write(attempt, () => requeue({ ...owner(attempt), outcome: 'failed', failure, delayMs }));
       log.info({ ...fields, delayMs }, 'attempt failed, will be tried again');
       return;
     }
@@ -263,8 +286,8 @@ export function startWorker(context: EngineContext, settle: Settle, ring: Ring, 
     if (asked.length === 0) return;
     const kept = new Set((await renewLeases(database.sql, asked.map(owner), LEASE_SECONDS)).map(({ jobId }) => jobId));
     for (const attempt of asked) {
-      // Cancelled while the signal was lost, or taken over: either way it is not ours any more.
-      if (!kept.has(attempt.jobId) && held.get(attempt.jobId) === attempt) attempt.control.abort(new AttemptStopped('cancelled'));
+      // Ended while the signal was lost, or taken over: either way it is not ours any more.
+      if (!kept.has(attempt.jobId) && held.get(attempt.jobId) === attempt) attempt.control.abort(new AttemptStopped('ended'));
     }
   }
 
@@ -275,9 +298,18 @@ export function startWorker(context: EngineContext, settle: Settle, ring: Ring, 
     async stop() {
       stopping.abort();
       unsubscribe();
-      for (const { control } of held.values()) control.abort(new AttemptStopped('stopping'));
+      const interrupt = (attempts: Iterable<HeldAttempt>) => {
+        for (const { control } of attempts) control.abort(new AttemptStopped('stopping'));
+      };
+      interrupt(Array.from(held.values()).filter(({ isStarting }) => !isStarting));
+      const closed = new AbortController();
+      const late = clock.sleep(START_GRACE_MS, closed.signal).then(
+        () => interrupt(held.values()),
+        () => {},
+      );
       await Promise.all(consumers.map((consumer) => consumer.close()));
-      await renewing;
+      closed.abort();
+      await Promise.all([late, renewing]);
     },
   };
 }

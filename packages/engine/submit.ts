@@ -34,7 +34,8 @@ export function makeSubmit(context: EngineContext, ring: Ring): Submit {
     switch (insertion.kind) {
       case 'created': {
         const { job } = insertion;
-        ring({ provider: job.provider, jobId: job.id, attempt: job.attempt, priority: job.priority, delayMs: delayOf(context, submission) });
+        // A scheduled one is rung by the sweep when the database says that it is due.
+        if (submission.runAt === undefined && submission.delaySeconds === undefined) ring(doorbellOf(job));
         return { job, isReplay: false };
       }
       case 'replayed':
@@ -42,14 +43,16 @@ export function makeSubmit(context: EngineContext, ring: Ring): Submit {
       case 'mismatch':
         throw new AppError('idempotency_mismatch', 'This Idempotency-Key was used for another request: send a new key with a new request.');
       case 'in_flight':
-        throw new AppError('conflict', 'A request with this Idempotency-Key is being taken in at this moment: try again.', { retryAfterSeconds: 1 });
+        throw new AppError('conflict', 'A request with this Idempotency-Key is being taken in at this moment: try again.', {
+          retryAfterSeconds: 1,
+        });
     }
   };
 }
 
-/** Only the doorbell's wait: that a job does not start too early is up to the database, and the sweep rings for one that starts late. */
-function delayOf({ clock }: EngineContext, { runAt, delaySeconds = 0 }: Submission): number {
-  return Math.max(runAt ? runAt.getTime() - clock.now() : 0, 0) + delaySeconds * 1000;
+/** The doorbell of a job as it stands. */
+export function doorbellOf(job: Pick<Job, 'id' | 'provider' | 'attempt' | 'priority'>): Doorbell {
+  return { jobId: job.id, provider: job.provider, attempt: job.attempt, priority: job.priority };
 }
 
 /** Rings a doorbell in the background. One that fails is only logged: the sweep rings for every job that stays silent. */

@@ -1,18 +1,27 @@
 /**
- * The safety net, ticked by every worker: rescues jobs of dead workers, rings doorbells that were lost, and removes what has
- * expired. Each duty works in small batches, may run in several processes at once, and is quiet when there is nothing to do.
+ * Time and the safety net, ticked by every worker: starts scheduled jobs and retries, ends those past their deadline, rescues jobs of
+ * dead workers, rings doorbells that were lost, and removes what has expired. Each duty works in small batches, may run in several processes at once, and is quiet when there is nothing to do.
  */
 import { removeJobs } from './cancel.ts';
 import type { EngineContext } from './context.ts';
 import type { Settle } from './settle.ts';
 import { deleteEndedDeliveries } from './storage/deliveries.ts';
-import { listExpired, listPoisonous, listSilent, rescueJobs } from './storage/jobs.ts';
-import type { Ring } from './submit.ts';
+import {
+  deleteExpiredKeys,
+  listDue,
+  listExpired,
+  listOverdue,
+  listPoisonous,
+  listSilent,
+  nextDueInMs,
+  rescueJobs,
+} from './storage/jobs.ts';
+import { doorbellOf, type Ring } from './submit.ts';
 
 export interface Sweep {
   /** Runs every duty once and says how often each acted. */
   once(): Promise<SweepReport>;
-  /** Runs every duty each second until stopped. */
+  /** Runs every duty each second, and when a scheduled job is due, until stopped. */
   start(): RunningSweep;
 }
 
@@ -25,6 +34,10 @@ export interface SweepReport {
   readonly rescued: number;
   /** Jobs that ended FAILED because they lost too many workers. */
   readonly quarantined: number;
+  /** Jobs that ended FAILED because their deadline had passed. */
+  readonly timedOut: number;
+  /** Scheduled jobs whose time had come. */
+  readonly rung: number;
   readonly rungAgain: number;
   readonly purged: number;
 }
@@ -41,7 +54,7 @@ export function makeSweep(context: EngineContext, settle: Settle, ring: Ring): S
 
   async function rescue(): Promise<number> {
     const jobs = await rescueJobs(database.sql, { crashesMax: CRASHES_MAX, limit: BATCH });
-    for (const job of jobs) ring({ provider: job.provider, jobId: job.id, attempt: job.attempt });
+    for (const job of jobs) ring(doorbellOf(job));
     return jobs.length;
   }
 
@@ -54,22 +67,43 @@ export function makeSweep(context: EngineContext, settle: Settle, ring: Ring): S
     return ended.filter((job) => job !== undefined).length;
   }
 
+  async function timeOut(): Promise<number> {
+    const overdue = await listOverdue(database.sql, BATCH);
+    const message = 'The request did not end before its deadline.';
+    const ended = await Promise.all(overdue.map((jobId) => settle({ jobId, state: 'FAILED', failure: { code: 'timeout', message } })));
+    return ended.filter((job) => job !== undefined).length;
+  }
+
+  async function ringDue(): Promise<number> {
+    const due = await listDue(database.sql, BATCH);
+    for (const job of due) ring(doorbellOf(job));
+    return due.length;
+  }
+
   async function ringAgain(): Promise<number> {
     const silent = await listSilent(database.sql, { silentSeconds: SILENT_SECONDS, limit: BATCH });
-    for (const { id, provider, attempt } of silent) ring({ provider, jobId: id, attempt });
+    for (const job of silent) ring(doorbellOf(job));
     return silent.length;
   }
 
   async function purge(): Promise<number> {
     const expired = await listExpired(database.sql, BATCH);
     await removeJobs(context, expired);
+    await deleteExpiredKeys(database.sql, BATCH);
     await deleteEndedDeliveries(database.sql, { olderThanSeconds: settings.resultTtlSeconds, limit: BATCH });
     return expired.length;
   }
 
   async function once(): Promise<SweepReport> {
-    const report = { rescued: await rescue(), quarantined: await quarantine(), rungAgain: await ringAgain(), purged: await purge() };
-    if (report.rescued + report.quarantined + report.rungAgain > 0) log.warn(report, 'sweep acted');
+    const report = {
+      rescued: await rescue(),
+      quarantined: await quarantine(),
+      timedOut: await timeOut(),
+      rung: await ringDue(),
+      rungAgain: await ringAgain(),
+      purged: await purge(),
+    };
+    if (report.rescued + report.quarantined + report.timedOut + report.rungAgain > 0) log.warn(report, 'sweep acted');
     return report;
   }
 
@@ -80,7 +114,8 @@ export function makeSweep(context: EngineContext, settle: Settle, ring: Ring): S
       const running = (async () => {
         while (!stopping.signal.aborted) {
           await once().catch((error: unknown) => log.warn({ error }, 'sweep failed'));
-          await clock.sleep(TICK_MS, stopping.signal).catch(() => {});
+          const dueMs = await nextDueInMs(database.sql).catch(() => undefined);
+          await clock.sleep(Math.min(dueMs ?? TICK_MS, TICK_MS), stopping.signal).catch(() => {});
         }
       })();
       return {

@@ -52,6 +52,8 @@ export function aJob(state: State, fields: Partial<Job> = {}): Job {
     state,
     progress: 0,
     attempt: 0,
+    priority: 'normal',
+    resubmits: 0,
     baseUrl: BASE_URL,
     createdAt: CREATED_AT,
     updatedAt: CREATED_AT,

@@ -97,15 +97,15 @@ export async function insertJobs(
         ${submissions.map(({ id }) => id)}::uuid[], ${column((s) => s.callerId)}::uuid[], ${column((s) => s.dialect)}::text[],
         ${column((s) => s.model)}::text[], ${column((s) => s.provider)}::text[], ${column((s) => s.input)}::text[],
         ${column((s) => s.webhookUrl ?? null)}::text[], ${column((s) => s.baseUrl)}::text[], ${column((s) => s.sessionId ?? null)}::text[],
-        ${column((s) => PRIORITIES.indexOf(s.priority))}::smallint[], ${column((s) => s.timeoutSeconds)}::integer[],
-        ${column((s) => s.runAt?.toISOString() ?? null)}::timestamptz[], ${column((s) => s.delaySeconds ?? 0)}::integer[],
+        ${column((s) => PRIORITIES.indexOf(s.priority))}::integer[], ${column((s) => s.timeoutSeconds)}::integer[],
+        ${column((s) => s.runAt?.toISOString() ?? null)}::text[], ${column((s) => s.delaySeconds ?? 0)}::integer[],
         ${column((s) => s.idempotency?.keyHash ?? null)}::text[], ${column((s) => s.idempotency?.requestHash ?? null)}::text[]
       ) with ordinality as given (
         id, caller_id, dialect, model, provider, input, webhook_url, base_url, session_id, priority, timeout_seconds, run_at,
         delay_seconds, key_hash, request_hash, ordinal
       )
     ), input as (
-      select given.*, greatest(coalesce(run_at, db_now()), db_now()) + make_interval(secs => delay_seconds) as available_at,
+      select given.*, greatest(coalesce(run_at::timestamptz, db_now()), db_now()) + make_interval(secs => delay_seconds) as available_at,
         least(jobs_ahead + row_number() over (partition by given.provider, given.priority order by ordinal) - 1, ${QUEUE_POSITION_MAX})::integer
           as queue_position
       from given join (
@@ -492,12 +492,43 @@ export interface Waiting {
   readonly priority: Priority;
 }
 
+/** Jobs that are due and whose doorbell was not rung since: scheduled starts and retries. Marks them as rung. */
+export async function listDue(sql: SqlLike, limit: number): Promise<readonly Waiting[]> {
+  const rows = await sql<WaitingRow[]>`
+    with due as materialized (
+      select id from jobs where state = 'QUEUED' and rung_at < available_at and available_at <= db_now()
+      order by available_at limit ${limit} for no key update skip locked
+    )
+    update jobs set rung_at = db_now() from due where jobs.id = due.id
+    returning jobs.id, jobs.provider, jobs.attempt, jobs.priority`;
+  return rows.map(toWaiting);
+}
+
+/** Milliseconds until the next scheduled job is due; undefined when there is none. */
+export async function nextDueInMs(sql: SqlLike): Promise<number | undefined> {
+  const [row] = await sql<{ wait: number | null }[]>`
+    select greatest(extract(epoch from min(available_at) - db_now()) * 1000, 0)::double precision as wait
+    from jobs where state = 'QUEUED' and rung_at < available_at`;
+  return row?.wait ?? undefined;
+}
+
+interface WaitingRow {
+  readonly id: string;
+  readonly provider: string;
+  readonly attempt: number;
+  readonly priority: number;
+}
+
+function toWaiting({ priority, ...job }: WaitingRow): Waiting {
+  return { ...job, priority: PRIORITIES[priority] ?? 'normal' };
+}
+
 /** Jobs that wait although they are due and whose doorbell may have been lost; marks them as rung. */
 export async function listSilent(
   sql: SqlLike,
   options: { readonly silentSeconds: number; readonly limit: number },
 ): Promise<readonly Waiting[]> {
-  const rows = await sql<{ id: string; provider: string; attempt: number; priority: number }[]>`
+  const rows = await sql<WaitingRow[]>`
     with silent as materialized (
       select id from jobs
       where state = 'QUEUED' and available_at <= db_now()
@@ -506,7 +537,7 @@ export async function listSilent(
     )
     update jobs set rung_at = db_now() from silent where jobs.id = silent.id
     returning jobs.id, jobs.provider, jobs.attempt, jobs.priority`;
-  return rows.map(({ priority, ...job }) => ({ ...job, priority: PRIORITIES[priority] ?? 'normal' }));
+  return rows.map(toWaiting);
 }
 
 /** Jobs that have not ended although their deadline has passed. */
