@@ -33,7 +33,9 @@ describe('a model file', () => {
       produces: 'image',
       parameters: { type: 'object' },
       routes: [{ provider: 'sandbox', model: 'acme' }],
-      retry: { attempts: 3, first_delay_ms: 100, factor: 2, delay_ms_max: 1000 },
+      retry: { attempts: 3, firstDelayMs: 100, factor: 2, delayMsMax: 1000 },
+      timeoutSeconds: 900,
+      onUnknown: 'resubmit',
     });
   });
 

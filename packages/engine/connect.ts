@@ -1,14 +1,16 @@
 /** Opens the engine for a process of the service: waits for its servers, checks the schema, connects. */
-import { type Job, type Log, StartError, type WebhookMessage } from '@claimcheck/core';
+import { type Job, type Log, StartError, systemClock, type WebhookMessage } from '@claimcheck/core';
 import { type Engine, openEngine } from './index.ts';
 import { waitForDatabase, waitForRedis } from './migrate.ts';
+import { readRedisDurability } from './queue.ts';
 import { type EngineVariables, engineOptionsFrom } from './settings.ts';
-import { openDatabase } from './storage/connection.ts';
+import { clockSkewMs, openDatabase, type Sql } from './storage/connection.ts';
 import { checkSchema } from './storage/migrate.ts';
 
 /** A database that is started together with us, as by compose, may take this long. */
 export const DATABASE_WAIT_MS = 30_000;
 const REDIS_WAIT_MS = 10_000;
+const CLOCK_SKEW_MS_MAX = 1_000;
 
 export interface ConnectOptions {
   readonly variables: EngineVariables;
@@ -23,14 +25,34 @@ export interface ConnectOptions {
 export async function connectEngine({ variables, log, signal, ...options }: ConnectOptions): Promise<Engine> {
   const url = requireDatabaseUrl(variables);
   await waitForDatabase({ databaseUrl: url, timeoutMs: DATABASE_WAIT_MS, signal, onWait: () => log.info({}, 'waiting for the database') });
-  if (variables.REDIS_URL !== undefined) await waitForRedis(variables.REDIS_URL, REDIS_WAIT_MS);
+  if (variables.REDIS_URL !== undefined) {
+    await waitForRedis(variables.REDIS_URL, REDIS_WAIT_MS);
+    await warnOfRedis(variables.REDIS_URL, log);
+  }
   const database = openDatabase({ url, applicationName: options.applicationName, poolSize: 1 });
   try {
     await checkSchema(database.sql);
+    await warnOfClock(database.sql, log);
   } finally {
     await database.close();
   }
   return openEngine({ ...engineOptionsFrom(variables, url), ...options, log });
+}
+
+/** Such a Redis works, and the sweep brings back what it forgets, but later than anyone wants. */
+async function warnOfRedis(redisUrl: string, log: Log): Promise<void> {
+  const { evictionPolicy, isAppendOnly } = await readRedisDurability(redisUrl);
+  if (evictionPolicy !== undefined && evictionPolicy !== 'noeviction') {
+    log.warn({ evictionPolicy }, 'this Redis throws queue entries away when it is full: set maxmemory-policy to noeviction');
+  }
+  if (isAppendOnly === false) log.warn({}, 'this Redis forgets queue entries when it is killed: set appendonly to yes');
+}
+
+/** The database's clock decides everything that matters; a wrong local one only misleads people and waits inside this process. */
+async function warnOfClock(sql: Sql, log: Log): Promise<void> {
+  const skewMs = await clockSkewMs(sql, systemClock);
+  if (Math.abs(skewMs) > CLOCK_SKEW_MS_MAX)
+    log.warn({ skewMs }, 'the clock of this machine differs from that of the database: synchronise both');
 }
 
 /** @throws StartError when DATABASE_URL is unset: only the standalone app brings a database of its own. */

@@ -109,6 +109,29 @@ export async function pingRedis(redisUrl: string, timeoutMs: number): Promise<vo
   }
 }
 
+/** What of a Redis server's settings decides whether doorbells survive there. Undefined where the server does not tell. */
+export interface RedisDurability {
+  /** Anything but `noeviction` throws entries away when memory is full. */
+  readonly evictionPolicy: string | undefined;
+  /** Without its append-only file a killed server forgets everything since its last snapshot. */
+  readonly isAppendOnly: boolean | undefined;
+}
+
+export async function readRedisDurability(redisUrl: string): Promise<RedisDurability> {
+  const client = new Redis(redisUrl, { maxRetriesPerRequest: 1, commandTimeout: 2_000 });
+  client.on('error', () => {});
+  try {
+    const info = `${await client.info('memory')}\n${await client.info('persistence')}`;
+    const appendOnly = /^aof_enabled:(\d)/m.exec(info)?.[1];
+    return {
+      evictionPolicy: /^maxmemory_policy:([\w-]+)/m.exec(info)?.[1],
+      isAppendOnly: appendOnly === undefined ? undefined : appendOnly === '1',
+    };
+  } finally {
+    client.disconnect();
+  }
+}
+
 interface Entry {
   readonly jobId: string;
 }

@@ -75,6 +75,9 @@ export async function startTestService(options: ServiceOptions = {}): Promise<Te
     const findModel = (name: string) => retriedSoon(catalog.find(name));
     const worker = engine.startWorker({ workerId: 'test', upstreams, findModel });
     started.defer(() => worker.stop());
+    // Rings for retries.
+    const sweep = engine.sweep.start();
+    started.defer(() => sweep.stop());
     const dispatcher = engine.startDispatcher();
     started.defer(() => dispatcher.stop());
   }

@@ -28,9 +28,11 @@ export async function findAsset(sql: SqlLike, token: string): Promise<Asset | un
 
 /** Tokens of all files that these jobs produced. */
 export async function listAssetTokens(database: Database, jobIds: readonly string[]): Promise<readonly string[]> {
-  const rows = await database.orm
-    .select({ token: assets.token })
-    .from(assets)
-    .where(jobIds.length === 1 && jobIds[0] !== undefined ? eq(assets.jobId, jobIds[0]) : inArray(assets.jobId, [...jobIds]));
+  const rows = await database.orm((orm) =>
+    orm
+      .select({ token: assets.token })
+      .from(assets)
+      .where(jobIds.length === 1 && jobIds[0] !== undefined ? eq(assets.jobId, jobIds[0]) : inArray(assets.jobId, [...jobIds])),
+  );
   return rows.map(({ token }) => token);
 }

@@ -52,7 +52,7 @@ test('a server that accepts and then says nothing ends the first query with an e
   proxy.silence();
   const database = openDatabase({ url: proxy.through(owned.url), applicationName: 'test', poolSize: 1, connectTimeoutMs: 200 });
   await expect(database.sql`select 1`).rejects.toMatchObject({ code: 'CONNECTION_LOST' });
-  await expect(database.orm.execute('select 1')).rejects.toMatchObject({ cause: { code: 'CONNECTION_LOST' } });
+  await expect(database.orm((orm) => orm.execute('select 1'))).rejects.toMatchObject({ code: 'CONNECTION_LOST' });
   proxy.revive();
   expect(await database.sql`select 2 as two`).toEqual([{ two: 2 }]);
   await database.close();

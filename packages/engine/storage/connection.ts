@@ -1,13 +1,15 @@
 /**
- * The connection pool. Every statement has two deadlines: the server ends one that runs too long, and a connection on which nothing
- * comes back is given up, because a half-open one would otherwise be waited on for ever.
+ * The connection pool over postgres.js. Every statement has two deadlines: the server ends one that runs too long, and a connection on
+ * which nothing comes back is given up, because a half-open one would otherwise be waited on for ever.
  *
- * node-postgres instead of postgres.js: when a server restarts, 3.4.9 of that ends the process (a rollback or the start of a connection
- * on a socket that is gone), and queries it put on a dying connection never settle; `connection.test.ts` has the cases.
+ * Each connection is a postgres.js client of its own with one connection, which is thrown away after any error but a plain refusal by the
+ * server. Its own pool cannot be used through a restart of the server (3.4.9): a rollback or a reserved connection on a lost socket ends
+ * the process, and statements that are put on a reconnecting client may never settle; `connection.test.ts` has the cases.
  */
-import { createHash } from 'node:crypto';
-import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres';
-import pg from 'pg';
+import { connect, type Socket } from 'node:net';
+import { type Clock, systemClock } from '@claimcheck/core';
+import { drizzle, type PostgresJsDatabase } from 'drizzle-orm/postgres-js';
+import postgres from 'postgres';
 
 /** A statement as a template: each value becomes a parameter, never text. Arrays are Postgres arrays. Resolves to the rows. */
 export type SqlLike = <Rows extends readonly object[] = readonly Record<string, unknown>[]>(
@@ -31,8 +33,8 @@ export interface Transaction extends SqlLike {
 export interface Database {
   /** Tagged-template queries, for statements whose locking or CTEs must be seen. */
   readonly sql: Sql;
-  /** The same pool through Drizzle, for ordinary statements. */
-  readonly orm: NodePgDatabase;
+  /** Runs ordinary statements through Drizzle, on one connection. */
+  orm<Result>(work: (orm: PostgresJsDatabase) => Promise<Result>): Promise<Result>;
   /** Waits for statements under way, which their deadlines end, then closes all connections. */
   close(): Promise<void>;
 }
@@ -45,125 +47,206 @@ export interface DatabaseOptions {
   readonly poolSize?: number;
   /** Milliseconds after which a statement fails; 0 for none (migrations). */
   readonly statementTimeoutMs?: number;
-  /** Milliseconds to wait for a new connection, or for a free one when all are busy. */
+  /** Milliseconds that a new connection may take until it can be used. */
   readonly connectTimeoutMs?: number;
+  readonly clock?: Clock;
+}
+
+/** No answer came: the connection was lost, refused, or silent for too long. Whether the statement was carried out is unknown. */
+export class ConnectionLostError extends Error {
+  override readonly name = 'ConnectionLostError';
+  readonly code = 'CONNECTION_LOST';
 }
 
 const STATEMENT_TIMEOUT_MS = 10_000;
 /** On top of the statement's own deadline: the server's answer that it gave up must be able to arrive. */
 const ANSWER_GRACE_MS = 2_000;
 const CONNECT_TIMEOUT_MS = 10_000;
-const JSON_TYPE = 114;
 
-/** Opens a pool; no connection is made before the first query. */
+/** Opens a pool; no connection is made before the first statement. */
 export function openDatabase(options: DatabaseOptions): Database {
-  const statementTimeoutMs = options.statementTimeoutMs ?? STATEMENT_TIMEOUT_MS;
-  const pool = new pg.Pool({
-    connectionString: options.url,
-    application_name: options.applicationName,
-    max: options.poolSize ?? 10,
-    connectionTimeoutMillis: options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
-    idleTimeoutMillis: 60_000,
-    keepAlive: true,
-    keepAliveInitialDelayMillis: 15_000,
-    statement_timeout: statementTimeoutMs,
-    ...(statementTimeoutMs > 0 && { query_timeout: statementTimeoutMs + ANSWER_GRACE_MS }),
-    // A transaction whose client stopped talking must not keep its locks.
-    idle_in_transaction_session_timeout: 30_000,
-    options: '-c TimeZone=UTC',
-    // JSON columns hold clients' exact text, which parsing would lose.
-    types: { getTypeParser: (type, format) => (type === JSON_TYPE ? String : pg.types.getTypeParser(type, format)) },
-  });
-  // A lost connection fails the statement that runs on it; one that rests is replaced by the pool. Nobody else need know.
-  pool.on('error', () => {});
-  pool.on('connect', (client) => client.on('error', () => {}));
-  return {
-    sql: Object.assign(
-      statementsOn((statement) => borrow(pool, (client) => client.query(statement))),
-      {
-        begin: <Result>(work: (sql: Transaction) => Promise<Result>) => borrow(pool, (client) => transact(client, work)),
-      },
-    ),
-    // Drizzle asks its client for nothing but this, outside transactions, which are not used.
-    orm: drizzle({ query: (...query: Parameters<Query>) => borrow(pool, (client) => client.query(...query)) } as unknown as pg.Pool),
-    close: () => pool.end(),
+  const poolSize = options.poolSize ?? 10;
+  const idle: Connection[] = [];
+  const waiting: ((connection: Connection) => void)[] = [];
+  const borrowed = new Set<Promise<unknown>>();
+  let open = 0;
+
+  const acquire = (): Promise<Connection> => {
+    const rested = idle.pop();
+    if (rested) return Promise.resolve(rested);
+    if (open < poolSize) {
+      open += 1;
+      return Promise.resolve(openConnection(options));
+    }
+    return new Promise((resolve) => waiting.push(resolve));
   };
-}
+  const giveBack = (connection: Connection) => {
+    const next = waiting.shift();
+    if (connection.isLost()) {
+      connection.discard();
+      if (next) next(openConnection(options));
+      else open -= 1;
+    } else if (next) next(connection);
+    else idle.push(connection);
+  };
+  const borrow = async <Result>(work: (connection: Connection) => Promise<Result>): Promise<Result> => {
+    const connection = await acquire();
+    const working = work(connection);
+    borrowed.add(working);
+    try {
+      return await working;
+    } finally {
+      borrowed.delete(working);
+      giveBack(connection);
+    }
+  };
 
-type Query = (statement: pg.QueryConfig, values?: unknown[]) => Promise<pg.QueryResult>;
-
-/** The database did not answer, or not in time. The code is for edges that tell clients to try again. */
-export class LostConnectionError extends Error {
-  override readonly name = 'LostConnectionError';
-  readonly code = 'CONNECTION_LOST';
-}
-
-/** node-postgres tells losses of its own in words alone; errors of the server and of the system have codes. */
-function lossOf(error: unknown): unknown {
-  return error instanceof Error && !('code' in error) ? new LostConnectionError(error.message, { cause: error }) : error;
+  return {
+    sql: Object.assign(statementsOn(borrow), {
+      begin: <Result>(work: (sql: Transaction) => Promise<Result>) => borrow((connection) => transact(connection, work)),
+    }),
+    orm: (work) => borrow((connection) => connection.run(() => work(connection.orm))),
+    async close() {
+      while (borrowed.size > 0 || waiting.length > 0) await Promise.allSettled(borrowed);
+      await Promise.all(idle.splice(0).map((connection) => connection.end()));
+    },
+  };
 }
 
 interface Connection {
-  readonly query: Query;
+  readonly client: postgres.Sql;
+  readonly orm: PostgresJsDatabase;
+  /** Runs a statement within the deadline. @throws ConnectionLostError, or what the server said. */
+  run<Result>(statement: () => PromiseLike<Result>): Promise<Result>;
+  isLost(): boolean;
+  /** Closes it without a word to the server. */
+  discard(): void;
+  end(): Promise<void>;
 }
 
-/** Gives a connection to `work` and takes it back, or throws it away when it may be broken. */
-async function borrow<Result>(pool: pg.Pool, work: (connection: Connection) => Promise<Result>): Promise<Result> {
-  const client = await pool.connect().catch((error: unknown) => Promise.reject(lossOf(error)));
-  const query: Query = (statement, values) => client.query(statement, values).catch((error: unknown) => Promise.reject(lossOf(error)));
-  try {
-    const result = await work({ query });
-    client.release();
-    return result;
-  } catch (error) {
-    client.release(!isUsableAfter(error));
-    throw error;
-  }
-}
-
-async function transact<Result>(client: Connection, work: (sql: Transaction) => Promise<Result>): Promise<Result> {
-  const sql = Object.assign(
-    statementsOn((statement) => client.query(statement)),
-    {
-      async script(text: string) {
-        await client.query({ text });
-      },
+function openConnection(options: DatabaseOptions): Connection {
+  const { statementTimeoutMs = STATEMENT_TIMEOUT_MS, connectTimeoutMs = CONNECT_TIMEOUT_MS, clock = systemClock } = options;
+  const exactText = (value: string) => value;
+  let socket: Socket | undefined;
+  let isConnected = false;
+  let lost = false;
+  // Not among the client's declared options, but documented.
+  const ownSocket = {
+    /** Ours, so that it can be destroyed. Handed over while it still connects: what is written waits in it. */
+    socket: ({ host, port, path }: { host: string[]; port: number[]; path?: string }) => {
+      socket = path ? connect(path) : connect(port[0] ?? 5432, host[0] ?? 'localhost');
+      socket.setKeepAlive(true, 15_000);
+      socket.once('close', () => {
+        lost = true;
+      });
+      return Promise.resolve(socket);
     },
-  );
-  await client.query({ text: 'begin' });
-  try {
-    const result = await work(sql);
-    await client.query({ text: 'commit' });
-    return result;
-  } catch (error) {
-    // Otherwise the connection is thrown away, and the server rolls back when it sees that.
-    if (isUsableAfter(error)) await client.query({ text: 'rollback' });
-    throw error;
-  }
-}
+  };
+  const client = postgres(options.url, {
+    max: 1,
+    // Ours is the deadline; the client's own timer trips over a socket that is gone.
+    connect_timeout: 0,
+    onnotice: () => {},
+    connection: {
+      application_name: options.applicationName,
+      statement_timeout: statementTimeoutMs,
+      // A transaction whose client stopped talking must not keep its locks.
+      idle_in_transaction_session_timeout: 30_000,
+      TimeZone: 'UTC',
+    },
+    // JSON columns hold clients' exact text, which parsing would lose.
+    types: { json: { to: 114, from: [114], serialize: exactText, parse: exactText } },
+    ...ownSocket,
+  });
+  const orm = drizzle(client);
+  // Drizzle turns date parsing off on the client it is given; raw statements of this package want dates.
+  client.options.parsers[1184] = (text: string) => new Date(text);
 
-/** True when the server only refused a statement. Anything else may have left an answer on its way, or a transaction open. */
-function isUsableAfter(error: unknown): boolean {
-  return error instanceof pg.DatabaseError && error.severity === 'ERROR';
-}
-
-function statementsOn(run: Query): SqlLike {
-  return async <Rows extends readonly object[]>(text: TemplateStringsArray, ...values: readonly SqlValue[]): Promise<Rows> => {
-    const { rows } = await run({ ...prepared(text), values: [...values] });
-    // The caller says what it selects; the tests run every statement.
-    return rows as unknown as Rows;
+  /** The statement's result, unless nothing comes for `limitMs`; 0 is no limit. */
+  const within = async <Result>(limitMs: number, statement: () => PromiseLike<Result>): Promise<Result> => {
+    // Rested, and closed by the server meanwhile.
+    if (lost) throw new ConnectionLostError('the connection was closed');
+    const answered = new AbortController();
+    const silence = clock
+      .sleep(limitMs, answered.signal)
+      .then(() => Promise.reject(new ConnectionLostError('the database did not answer in time')));
+    silence.catch(() => {});
+    try {
+      return await (limitMs === 0 ? statement() : Promise.race([statement(), silence]));
+    } catch (error) {
+      if (isRefusal(error)) throw error;
+      lost = true;
+      throw error instanceof ConnectionLostError ? error : new ConnectionLostError('the connection was lost', { cause: error });
+    } finally {
+      answered.abort();
+    }
+  };
+  return {
+    client,
+    orm,
+    async run(statement) {
+      if (!isConnected) {
+        await within(connectTimeoutMs, () => client`select 1`);
+        isConnected = true;
+      }
+      return within(statementTimeoutMs === 0 ? 0 : statementTimeoutMs + ANSWER_GRACE_MS, statement);
+    },
+    isLost: () => lost,
+    discard() {
+      socket?.destroy();
+      client.end({ timeout: 0 }).catch(() => {});
+    },
+    end: () => client.end({ timeout: 5 }),
   };
 }
 
-/** Statements by their place in the source, which is what a template's strings are the same object for. */
-const statements = new WeakMap<TemplateStringsArray, { readonly name: string; readonly text: string }>();
+/** True when the server refused the statement and goes on: with anything else there may be an answer on its way or a transaction open. */
+function isRefusal(error: unknown): boolean {
+  const cause = error instanceof Error && error.cause instanceof postgres.PostgresError ? error.cause : error;
+  return cause instanceof postgres.PostgresError && cause.severity_local === 'ERROR';
+}
 
-/** The statement with its parameters numbered, and a name under which each connection prepares it once. */
-function prepared(strings: TemplateStringsArray): { readonly name: string; readonly text: string } {
-  const known = statements.get(strings);
-  if (known) return known;
-  const text = strings.reduce((before, after, index) => `${before}$${index}${after}`);
-  const statement = { name: createHash('sha256').update(text).digest('base64url'), text };
-  statements.set(strings, statement);
-  return statement;
+async function transact<Result>(connection: Connection, work: (sql: Transaction) => Promise<Result>): Promise<Result> {
+  const sql = Object.assign(
+    statementsOn((run) => run(connection)),
+    {
+      async script(text: string) {
+        await connection.run(() => connection.client.unsafe(text).simple());
+      },
+    },
+  );
+  await connection.run(() => connection.client`begin`);
+  try {
+    const result = await work(sql);
+    await connection.run(() => connection.client`commit`);
+    return result;
+  } catch (error) {
+    // A lost connection is thrown away, and the server rolls back when it sees that.
+    if (!connection.isLost()) await connection.run(() => connection.client`rollback`);
+    throw error;
+  }
+}
+
+function statementsOn(borrow: <Result>(work: (connection: Connection) => Promise<Result>) => Promise<Result>): SqlLike {
+  return <Rows extends readonly object[]>(text: TemplateStringsArray, ...values: readonly SqlValue[]): Promise<Rows> =>
+    borrow((connection) =>
+      connection.run(async () => {
+        const rows = await connection.client(text, ...values.map(toParameter));
+        // The caller says what it selects; the tests run every statement.
+        return rows as unknown as Rows;
+      }),
+    );
+}
+
+/** Its types know no read-only arrays. */
+function toParameter(value: SqlValue): postgres.SerializableParameter {
+  return Array.isArray(value) ? [...value] : (value as Exclude<SqlValue, readonly unknown[]>);
+}
+
+/** How far this machine's clock is ahead of the database's, in milliseconds; the time the question takes counts half each way. */
+export async function clockSkewMs(sql: Sql, clock: Clock): Promise<number> {
+  const askedAt = clock.now();
+  const [row] = await sql<{ now: number }[]>`select (extract(epoch from clock_timestamp()) * 1000)::double precision as now`;
+  const answeredAt = clock.now();
+  return Math.round((askedAt + answeredAt) / 2 - (row?.now ?? answeredAt));
 }

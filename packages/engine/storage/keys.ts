@@ -16,11 +16,10 @@ const dbNow = expression`db_now()`;
 
 /** The owner's id, made when the name is new. Two processes may ask at once and get the same. */
 export async function findOrCreateCaller(database: Database, caller: { readonly id: string; readonly name: string }): Promise<string> {
-  await database.orm
-    .insert(callers)
-    .values({ id: caller.id, name: caller.name, createdAt: dbNow })
-    .onConflictDoNothing({ target: callers.name });
-  const [row] = await database.orm.select({ id: callers.id }).from(callers).where(eq(callers.name, caller.name));
+  const [row] = await database.orm(async (orm) => {
+    await orm.insert(callers).values({ id: caller.id, name: caller.name, createdAt: dbNow }).onConflictDoNothing({ target: callers.name });
+    return orm.select({ id: callers.id }).from(callers).where(eq(callers.name, caller.name));
+  });
   if (!row) throw new Error('a caller that was just made is gone');
   return row.id;
 }
@@ -36,49 +35,57 @@ export interface NewKey {
 
 /** Inserts a key; one with the same hash stays as it is. */
 export async function insertKey(database: Database, key: NewKey): Promise<void> {
-  await database.orm
-    .insert(apiKeys)
-    .values({ ...key, createdAt: dbNow })
-    .onConflictDoNothing({ target: apiKeys.hash });
+  await database.orm((orm) =>
+    orm
+      .insert(apiKeys)
+      .values({ ...key, createdAt: dbNow })
+      .onConflictDoNothing({ target: apiKeys.hash }),
+  );
 }
 
 /** Makes `hash` the only valid bootstrap key: the others of that origin are revoked, it is not. */
 export async function keepOnlyBootstrapKey(database: Database, hash: Buffer): Promise<void> {
-  await database.orm
-    .update(apiKeys)
-    .set({ revokedAt: expression`case when ${apiKeys.hash} = ${hash} then null else coalesce(${apiKeys.revokedAt}, db_now()) end` })
-    .where(eq(apiKeys.origin, 'bootstrap'));
+  await database.orm((orm) =>
+    orm
+      .update(apiKeys)
+      .set({ revokedAt: expression`case when ${apiKeys.hash} = ${hash} then null else coalesce(${apiKeys.revokedAt}, db_now()) end` })
+      .where(eq(apiKeys.origin, 'bootstrap')),
+  );
 }
 
 /** True when any key was ever made. */
 export async function hasKeys(database: Database): Promise<boolean> {
-  const rows = await database.orm.select({ id: apiKeys.id }).from(apiKeys).limit(1);
+  const rows = await database.orm((orm) => orm.select({ id: apiKeys.id }).from(apiKeys).limit(1));
   return rows.length > 0;
 }
 
 /** All keys, the oldest first. */
 export async function listKeys(database: Database): Promise<readonly StoredKey[]> {
-  return database.orm
-    .select({
-      id: apiKeys.id,
-      caller: callers.name,
-      name: apiKeys.name,
-      hint: apiKeys.hint,
-      createdAt: apiKeys.createdAt,
-      revokedAt: apiKeys.revokedAt,
-    })
-    .from(apiKeys)
-    .innerJoin(callers, eq(callers.id, apiKeys.callerId))
-    .orderBy(asc(apiKeys.id));
+  return database.orm((orm) =>
+    orm
+      .select({
+        id: apiKeys.id,
+        caller: callers.name,
+        name: apiKeys.name,
+        hint: apiKeys.hint,
+        createdAt: apiKeys.createdAt,
+        revokedAt: apiKeys.revokedAt,
+      })
+      .from(apiKeys)
+      .innerJoin(callers, eq(callers.id, apiKeys.callerId))
+      .orderBy(asc(apiKeys.id)),
+  );
 }
 
 /** Revokes a key; false when there is no such key, or it was revoked before. */
 export async function revokeKey(database: Database, id: string): Promise<boolean> {
-  const rows = await database.orm
-    .update(apiKeys)
-    .set({ revokedAt: dbNow })
-    .where(and(eq(apiKeys.id, id), isNull(apiKeys.revokedAt)))
-    .returning({ id: apiKeys.id });
+  const rows = await database.orm((orm) =>
+    orm
+      .update(apiKeys)
+      .set({ revokedAt: dbNow })
+      .where(and(eq(apiKeys.id, id), isNull(apiKeys.revokedAt)))
+      .returning({ id: apiKeys.id }),
+  );
   return rows.length > 0;
 }
 

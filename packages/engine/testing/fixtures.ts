@@ -29,6 +29,8 @@ export const aModel: Model = {
   parameters: { type: 'object' },
   routes: [{ provider: PROVIDER, model: 'upstream/test-model' }],
   retry: { attempts: 3, firstDelayMs: 1, factor: 1, delayMsMax: 1 },
+  timeoutSeconds: 900,
+  onUnknown: 'resubmit',
 };
 
 /** A caller of its own. Returns the id. */
@@ -45,6 +47,8 @@ export function aSubmission(callerId: string, set: Partial<Submission> = {}): Su
     model: MODEL,
     provider: PROVIDER,
     input: '{"prompt":"a lighthouse"}' as JsonText,
+    priority: 'normal',
+    timeoutSeconds: 900,
     baseUrl: 'https://queue.example',
     ...set,
   };
@@ -80,13 +84,13 @@ export async function aJob(sql: Sql, fields: JobFields): Promise<string> {
   await sql.begin(async (tx) => {
     await tx`
       insert into jobs (id, caller_id, dialect, model, provider, input, base_url, webhook_url, state, attempt, crashed_attempts, failed_attempts,
-        event_count, output, failure_code, failure_message, started_at, attempt_started_at, lease_until, finished_at, expires_at, progress)
+        event_count, output, failure_code, failure_message, started_at, attempt_started_at, lease_until, finished_at, expires_at, progress, deadline_at)
       values (${id}, ${callerId}, 'native', ${MODEL}, ${fields.provider ?? PROVIDER}, '{}', 'https://queue.example', ${fields.webhookUrl ?? null},
         ${state}, ${attempt}, ${fields.crashedAttempts ?? 0}, ${fields.failedAttempts ?? 0}, ${attempt + 1 + (ended ? 1 : 0)},
         ${state === 'COMPLETED' ? JSON.stringify(OUTPUT) : null}, ${failure}, ${failure && 'It did not work.'},
         case when ${attempt > 0} then db_now() end, case when ${attempt > 0} then db_now() end,
         db_now() + make_interval(secs => ${lease}), case when ${ended} then db_now() end, db_now() + make_interval(secs => ${expires}),
-        ${state === 'COMPLETED' ? 1 : 0})`;
+        ${state === 'COMPLETED' ? 1 : 0}, db_now() + interval '1 hour')`;
     await tx`insert into job_events (job_id, sequence, type, state, progress) values (${id}, 1, 'status', 'QUEUED', 0)`;
     for (let number = 1; number <= attempt; number++) {
       const newest = number === attempt;
