@@ -47,7 +47,7 @@ describe('a model file', () => {
     ['a YAML tag that JSON has no value for', modelText({ extra: 'aliases: !!set { a }' }), /^x\.yaml:3:10: YAML: /],
     ['an alias', `${valid}a: &a 1\nb: *a\n`, 'x.yaml:8:4: YAML aliases are not supported; in "parameters", use "$defs" and "$ref"'],
     ['the name __proto__', `${valid}__proto__: {}\n`, 'x.yaml:7:1: the name "__proto__" is not supported'],
-    ['infinity', valid.replace('factor: 2', 'factor: .inf'), 'x.yaml:6:50: .inf is not a number that JSON can hold'],
+    ['infinity', valid.replace('factor: 2', 'factor: .inf'), 'x.yaml:6:52: .inf is not a number that JSON can hold'],
     [
       'a number JSON.parse would round',
       `${valid}n: 12345678901234567890\n`,
@@ -70,7 +70,7 @@ describe('a model file', () => {
     [
       'an unknown key inside',
       valid.replace('factor: 2', 'factor: 2, jitter: 1'),
-      'x.yaml:6:61: /retry/jitter is not a key that model files have',
+      'x.yaml:6:63: /retry/jitter is not a key that model files have',
     ],
     ['an unknown key that YAML reads as a number', modelText({ extra: '7: red' }), 'x.yaml:3:4: /7 is not a key that model files have'],
     ['a missing key', valid.replace('title: Acme\n', ''), 'x.yaml:1:1: /title is required'],
@@ -85,7 +85,7 @@ describe('a model file', () => {
     [
       'delays out of order',
       valid.replace('delay_ms_max: 1000', 'delay_ms_max: 99'),
-      'x.yaml:6:65: /retry/delay_ms_max must not be below first_delay_ms',
+      'x.yaml:6:69: /retry/delay_ms_max must not be below first_delay_ms',
     ],
   ])('with %s is refused with its line', async (_fault, content, expected) => {
     expect(await linesFor(content)).toEqual([expected]);
@@ -98,11 +98,11 @@ describe('a model file', () => {
     ['no route', valid.replace(/routes: .*/, 'routes: []'), /^x\.yaml:5:1: \/routes .*1/],
     ['a name that is too long', modelText({ name: 'a'.repeat(201) }), /^x\.yaml:2:7: \/name .*200/],
     ['an empty title', valid.replace('title: Acme', 'title: ""'), /^x\.yaml:3:8: \/title .*1/],
-    ['a negative delay', valid.replace('first_delay_ms: 100', 'first_delay_ms: -1'), /^x\.yaml:6:37: \/retry\/first_delay_ms .*0/],
-    ['half a millisecond', valid.replace('first_delay_ms: 100', 'first_delay_ms: 0.5'), /^x\.yaml:6:37: \/retry\/first_delay_ms .*int/],
+    ['a negative delay', valid.replace('first_delay_ms: 100', 'first_delay_ms: -1'), /^x\.yaml:6:39: \/retry\/first_delay_ms .*0/],
+    ['half a millisecond', valid.replace('first_delay_ms: 100', 'first_delay_ms: 0.5'), /^x\.yaml:6:39: \/retry\/first_delay_ms .*int/],
     ['no attempt', valid.replace('attempts: 3', 'attempts: 0'), /^x\.yaml:6:20: \/retry\/attempts .*1/],
     ['too many attempts', valid.replace('attempts: 3', 'attempts: 21'), /^x\.yaml:6:20: \/retry\/attempts .*20/],
-    ['a factor below 1', valid.replace('factor: 2', 'factor: 0.5'), /^x\.yaml:6:50: \/retry\/factor .*1/],
+    ['a factor below 1', valid.replace('factor: 2', 'factor: 0.5'), /^x\.yaml:6:52: \/retry\/factor .*1/],
     ['a text where a list belongs', modelText({ extra: 'aliases: b' }), /^x\.yaml:3:10: \/aliases .*expected array/],
   ])('with %s is refused with its line', async (_fault, content, expected) => {
     const lines = await linesFor(content);
