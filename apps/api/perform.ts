@@ -17,7 +17,7 @@ import {
   type Wait,
   type WireRequest,
 } from '@claimcheck/core';
-import type { JobReference, Submitted } from '@claimcheck/engine';
+import type { JobReference } from '@claimcheck/engine';
 import type { AppDeps } from './app.ts';
 import { idempotencyOf } from './idempotency.ts';
 import { checkWebhookUrl } from './webhook-url.ts';
@@ -41,8 +41,7 @@ export interface Performed {
 /** @throws AppError for everything a client can do wrong. */
 export async function perform(deps: AppDeps, performer: Performer, operation: Operation): Promise<Performed> {
   if (operation.kind !== 'submit') return { outcome: await performKnown(deps, performer, operation), isReplay: false };
-  const { job, isReplay } = await submit(deps, performer, operation);
-  return { outcome: job, isReplay };
+  return submit(deps, performer, operation);
 }
 
 /** Operations on jobs that exist. */
@@ -79,7 +78,7 @@ async function performKnown(deps: AppDeps, performer: Performer, operation: Excl
   }
 }
 
-async function submit(deps: AppDeps, performer: Performer, operation: SubmitOperation): Promise<Submitted> {
+async function submit(deps: AppDeps, performer: Performer, operation: SubmitOperation): Promise<Performed> {
   const { engine, catalog } = deps;
   const { model, provider } = resolveModel(deps, operation.model);
   const { parameters, webhookUrl } = splitWebhook(deps, model, operation);
@@ -87,7 +86,7 @@ async function submit(deps: AppDeps, performer: Performer, operation: SubmitOper
   if (provider === undefined) {
     throw new AppError('unavailable', `The model ${operation.model} cannot run: none of its providers is switched on.`);
   }
-  const { job, isReplay } = await engine.submit({
+  const submitted = await engine.submit({
     callerId: performer.callerId,
     dialect: performer.dialect,
     model: model.name,
@@ -102,7 +101,7 @@ async function submit(deps: AppDeps, performer: Performer, operation: SubmitOper
     ...(webhookUrl !== undefined && { webhookUrl }),
     ...(operation.sessionId !== undefined && { sessionId: operation.sessionId }),
   });
-  return { job: await waitFor(deps, performer, job, operation.wait), isReplay };
+  return { outcome: await waitFor(deps, performer, submitted, operation.wait), isReplay: submitted.isReplay };
 }
 
 interface ResolvedModel {

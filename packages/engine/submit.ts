@@ -5,9 +5,8 @@ import type { EngineContext } from './context.ts';
 import type { Doorbell } from './queue.ts';
 import { type Insertion, insertJobs } from './storage/jobs.ts';
 
-export interface Submitted {
-  /** For a replay: the job as it was when its request came first. */
-  readonly job: Job;
+/** The job that was made; for a replay, as it was when its request came first. */
+export interface Submitted extends Job {
   /** True when the request had been handed in before, under the same idempotency key. */
   readonly isReplay: boolean;
 }
@@ -36,10 +35,10 @@ export function makeSubmit(context: EngineContext, ring: Ring): Submit {
         const { job } = insertion;
         // A scheduled one is rung by the sweep when the database says that it is due.
         if (submission.runAt === undefined && submission.delaySeconds === undefined) ring(doorbellOf(job));
-        return { job, isReplay: false };
+        return { ...job, isReplay: false };
       }
       case 'replayed':
-        return { job: insertion.job, isReplay: true };
+        return { ...insertion.job, isReplay: true };
       case 'mismatch':
         throw new AppError('idempotency_mismatch', 'This Idempotency-Key was used for another request: send a new key with a new request.');
       case 'in_flight':
