@@ -436,6 +436,12 @@ export async function renewLeases(sql: SqlLike, held: readonly Ownership[], leas
     returning jobs.id as "jobId", jobs.attempt`;
 }
 
+/** Of these jobs, those that have not ended. */
+export async function listLive(sql: SqlLike, ids: readonly string[]): Promise<readonly string[]> {
+  const rows = await sql<{ id: string }[]>`select id from jobs where id = any(${ids}::uuid[]) and finished_at is null`;
+  return rows.map(({ id }) => id);
+}
+
 export interface ProgressReport extends Ownership {
   /** Fraction done, 0 to 1. */
   readonly progress: number;

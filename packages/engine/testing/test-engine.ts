@@ -3,6 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Clock, type Job, type Log, newId, systemClock, type Upstream, type WebhookMessage } from '@claimcheck/core';
+import { Redis } from 'ioredis';
 import { expect } from 'vitest';
 import { type Engine, type EngineOptions, openEngine, type RunningDispatcher, type RunningWorker } from '../index.ts';
 import { type Database, openDatabase, type Sql } from '../storage/connection.ts';
@@ -36,6 +37,10 @@ export interface TestEngine extends AsyncDisposable {
   readonly queuePrefix: string;
   /** Everything that was logged, newest last. */
   readonly logged: readonly { readonly message: string; readonly fields: object }[];
+  /** Ids of the entries that wait in a provider's queue. */
+  doorbells(provider?: string): Promise<string[]>;
+  /** Loses every entry, as a Redis that was flushed does. */
+  loseDoorbells(): Promise<void>;
   /** Starts a worker that is stopped with the engine. */
   startWorker(upstream: Upstream, workerId?: string): RunningWorker;
   startDispatcher(): RunningDispatcher;
@@ -76,6 +81,7 @@ async function open(options: TestEngineOptions, owned: TestDatabase, assetsFolde
   // Connections are made in the background; a doorbell that is rung before would wait for the sweep.
   await expect.poll(() => engine.health(), { timeout: 10_000, interval: 5 }).toMatchObject({ queue: 'ok' });
   const callerId = await aCaller(database.sql);
+  const doorbells = options.queue === 'redis' ? redisDoorbells(queuePrefix, opened) : postgresDoorbells(database.sql);
   const running = opened.move();
   return {
     engine,
@@ -87,6 +93,7 @@ async function open(options: TestEngineOptions, owned: TestDatabase, assetsFolde
     assetsFolder,
     queuePrefix,
     logged,
+    ...doorbells,
     startWorker(upstream, workerId = 'a worker') {
       const worker = engine.startWorker({
         workerId,
@@ -103,5 +110,35 @@ async function open(options: TestEngineOptions, owned: TestDatabase, assetsFolde
     },
     sibling: (changed = {}) => open({ ...options, ...changed }, owned, assetsFolder, queuePrefix),
     [Symbol.asyncDispose]: () => running.disposeAsync(),
+  };
+}
+
+type Doorbells = Pick<TestEngine, 'doorbells' | 'loseDoorbells'>;
+
+function redisDoorbells(prefix: string, opened: AsyncDisposableStack): Doorbells {
+  const redis = new Redis(redisUrl());
+  opened.defer(() => redis.disconnect());
+  return {
+    async doorbells(provider = PROVIDER) {
+      const queue = `${prefix}:invoke-${provider}`;
+      return [...(await redis.lrange(`${queue}:wait`, 0, -1)), ...(await redis.zrange(`${queue}:delayed`, '0', '-1'))];
+    },
+    async loseDoorbells() {
+      const keys = await redis.keys(`${prefix}:*`);
+      if (keys.length > 0) await redis.del(...keys);
+    },
+  };
+}
+
+function postgresDoorbells(sql: Sql): Doorbells {
+  return {
+    async doorbells(provider = PROVIDER) {
+      const rows = await sql<{ id: string }[]>`
+        select id from bullmq.job where queue = ${`invoke-${provider}`} and state::text <> 'active'`;
+      return rows.map(({ id }) => id);
+    },
+    async loseDoorbells() {
+      await sql`delete from bullmq.job`;
+    },
   };
 }
