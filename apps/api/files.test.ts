@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { fileResponse } from './files.ts';
 import { jsonBody, jsonOf, MODEL, startTestService, type TestService } from './testing/service.ts';
 
 let service: TestService;
@@ -33,6 +34,12 @@ test('a file comes whole, named, and unable to run as a page', async () => {
     'content-security-policy': "sandbox; default-src 'none'",
   });
   expect(etag).toBe(`"${createHash('sha256').update(whole).digest('hex')}"`);
+});
+
+test('a name that a header could not carry is escaped', () => {
+  const asset = { token: '', contentType: 'image/png', fileName: 'it\'s (*) a\r\n"panda" 🐼.png', bytes: 0, sha256: '' };
+  const { headers } = fileResponse(asset, service.engine.assets, new Request('http://x/'), new Headers());
+  expect(headers.get('content-disposition')).toBe("inline; filename*=UTF-8''it%27s%20%28%2A%29%20a%0D%0A%22panda%22%20%F0%9F%90%BC.png");
 });
 
 test('HEAD tells the same without the bytes', async () => {
