@@ -1,7 +1,8 @@
 /** The error of the embedded Postgres, and the wording of the file system's own errors. */
+import { StartError } from '@claimcheck/core';
 
 /** The embedded Postgres cannot be used. The message is one sentence that says what to do and is ready to print. */
-export class EmbeddedPostgresError extends Error {
+export class EmbeddedPostgresError extends StartError {
   override readonly name = 'EmbeddedPostgresError';
 }
 

@@ -7,12 +7,12 @@
  */
 import { mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { systemClock } from '@claimcheck/core';
+import { StartError, systemClock } from '@claimcheck/core';
 import { errorCode, writingTo } from './embedded-postgres-errors.ts';
 import { identify, type ProcessIdentity } from './embedded-postgres-process.ts';
 
 /** Another running claimcheck uses the data folder. The message is ready to print. */
-export class DataDirLockedError extends Error {
+export class DataDirLockedError extends StartError {
   override readonly name = 'DataDirLockedError';
   readonly dataDir: string;
   readonly pid: number;

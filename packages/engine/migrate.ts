@@ -1,7 +1,7 @@
 /** Prepares a database for the service: waits until it answers, applies our migrations, then BullMQ's. */
 import { type Clock, StartError, systemClock } from '@claimcheck/core';
 import { migrateQueue, pingRedis } from './queue.ts';
-import { openDatabase } from './storage/connection.ts';
+import { ConnectionLostError, openDatabase } from './storage/connection.ts';
 import { migrate } from './storage/migrate.ts';
 
 /** Brings a database to the newest schema. Returns the names of what was applied; again, it applies nothing. */
@@ -60,12 +60,20 @@ export async function waitForRedis(redisUrl: string, timeoutMs: number): Promise
 }
 
 function unreachable(what: string, variable: string, url: string, error: unknown): StartError {
-  const reason = error instanceof Error ? error.message || ('code' in error && String(error.code)) : String(error);
+  const origin = originOf(error);
+  // A name with several addresses fails with an error that has only a code.
+  const reason = origin instanceof Error ? origin.message || ('code' in origin && String(origin.code)) : String(origin);
   return new StartError(`The ${what} at ${new URL(url).host} (${variable}) cannot be reached: ${reason}.`, { cause: error });
 }
 
 /** SQLSTATE classes 28 (wrong user or password) and 3D (no such database): waiting does not help. */
 function isRefusal(error: unknown): boolean {
-  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  const origin = originOf(error);
+  const code = origin instanceof Error && 'code' in origin ? origin.code : undefined;
   return typeof code === 'string' && /^(28|3D)/.test(code);
+}
+
+/** What lies behind a lost connection. */
+function originOf(error: unknown): unknown {
+  return error instanceof ConnectionLostError && error.cause !== undefined ? error.cause : error;
 }

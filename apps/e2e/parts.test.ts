@@ -1,0 +1,99 @@
+/** The parts as separate processes over one database, with Redis and without: what compose starts. */
+import { connect, createServer, type Server } from 'node:net';
+import { createTestDatabase, redisUrl } from '@claimcheck/engine/testing';
+import { describe, expect, test } from 'vitest';
+import { clientOf, type Environment, type StartedProcess, startProcess, temporaryFolder } from './testing/processes.ts';
+import { startReceiver } from './testing/receiver.ts';
+
+const KEY = 'a bootstrap key of 24 characters';
+const POLL = { timeout: 15_000, interval: 50 };
+
+async function startApi(environment: Environment): Promise<StartedProcess & { readonly url: string }> {
+  const api = startProcess('apps/api/main.ts', { PORT: '0', BOOTSTRAP_API_KEY: KEY, ...environment });
+  const [, url = ''] = await api.printed(/"url":"(http:[^"]+)"/);
+  return Object.assign(api, { url });
+}
+
+async function startWorker(environment: Environment): Promise<StartedProcess> {
+  const worker = startProcess('apps/worker/main.ts', environment);
+  await worker.printed(/worker takes jobs/);
+  return worker;
+}
+
+describe.each(['redis', 'postgres'] as const)('with the queue on %s', (backend) => {
+  test('any API tells of any job, another worker finishes what a killed one had, and each part ends cleanly', async () => {
+    await using database = await createTestDatabase();
+    await using folder = await temporaryFolder();
+    await using receiver = await startReceiver();
+    const environment = { DATABASE_URL: database.url, DATA_DIR: folder.path, ...(backend === 'redis' && { REDIS_URL: redisUrl() }) };
+    await using first = await startApi(environment);
+    await using second = await startApi(environment);
+    await using doomed = await startWorker(environment);
+    await using dispatcher = startProcess('apps/dispatcher/main.ts', environment);
+    await dispatcher.printed(/dispatcher delivers/);
+
+    const id = await clientOf(first.url, KEY).submit({ prompt: '[[slow:3000]]', webhook: receiver.url });
+    const other = clientOf(second.url, KEY);
+    await expect.poll(async () => (await other.get(`/v2/requests/${id}/status`)).body.status, POLL).toBe('PROCESSING');
+    await doomed.end('SIGKILL');
+    await using worker = await startWorker(environment);
+    expect((await other.ended(id)).status).toBe('COMPLETED');
+    await expect.poll(() => receiver.received.map(({ body }) => body.id), POLL).toEqual([id]);
+
+    const parts = [first, second, worker, dispatcher];
+    const startedMs = performance.now();
+    expect(await Promise.all(parts.map((part) => part.end('SIGTERM')))).toEqual([0, 0, 0, 0]);
+    expect(performance.now() - startedMs).toBeLessThan(5_000);
+  }, 60_000);
+});
+
+test('a part without a database, or before the migration, says what to do', async () => {
+  await using bare = startProcess('apps/api/main.ts', { PORT: '0' });
+  expect(await bare.exited).toBe(1);
+  expect(bare.output()).toContain('DATABASE_URL is not set');
+
+  await using database = await createTestDatabase();
+  const empty = new URL(database.url);
+  empty.pathname = '/postgres';
+  await using early = startProcess('apps/worker/main.ts', { DATABASE_URL: empty.href });
+  expect(await early.exited).toBe(1);
+  expect(early.output()).toContain('run "npm run migrate"');
+
+  await using stranger = startProcess('apps/api/main.ts', { DATABASE_URL: database.url.replace(/:[^:@]+@/, ':wrong@') });
+  expect(await stranger.exited).toBe(1);
+  expect(stranger.output()).toMatch(/\(DATABASE_URL\) cannot be reached: password authentication failed/);
+}, 60_000);
+
+test('migrating twice applies nothing the second time', async () => {
+  await using database = await createTestDatabase();
+  await using migration = startProcess('apps/standalone/migrate.ts', { DATABASE_URL: database.url });
+  expect(await migration.exited).toBe(0);
+  expect(migration.output()).toContain('The database is up to date.');
+});
+
+test('a database that comes up late is waited for', async () => {
+  await using database = await createTestDatabase();
+  const real = new URL(database.url);
+  // A port that nobody listens on yet: found, given back, and opened again once the process has tried it.
+  const port = await freePort();
+  await using migration = startProcess('apps/standalone/migrate.ts', {
+    DATABASE_URL: Object.assign(new URL(real), { port: String(port) }).href,
+  });
+  await migration.printed(/Waiting for the database/);
+  const server = createServer((client) => client.pipe(connect(Number(real.port), real.hostname)).pipe(client));
+  await listenOn(server, port);
+  expect(await migration.exited).toBe(0);
+  server.close();
+}, 60_000);
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await listenOn(server, 0);
+  const address = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  return typeof address === 'object' && address ? address.port : 0;
+}
+
+function listenOn(server: Server, port: number): Promise<void> {
+  return new Promise((resolve, reject) => server.once('error', reject).listen(port, '127.0.0.1', resolve));
+}
