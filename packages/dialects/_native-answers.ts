@@ -144,6 +144,8 @@ export function metrics(job: Job) {
     inference_time: secondsBetween(job.attemptStartedAt ?? end, end),
     queue_time: secondsBetween(job.createdAt, job.startedAt ?? end),
     total_time: secondsBetween(job.createdAt, end),
+    // Each may have been paid for twice, so it is not kept from whoever pays.
+    ...(job.resubmits > 0 && { resubmits: job.resubmits }),
   };
 }
 

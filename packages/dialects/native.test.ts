@@ -389,3 +389,12 @@ describe('an error', () => {
     );
   });
 });
+
+describe('a job that may have been paid for twice', () => {
+  test('says how often a lost run was started anew', () => {
+    expect(bodyOf(encode(STATUS, aJob('COMPLETED', { resubmits: 2 })))).toMatchObject({ metrics: { ...METRICS, resubmits: 2 } });
+    expect(bodyOf(encode(STATUS, aJob('COMPLETED')))).toMatchObject({
+      metrics: expect.not.objectContaining({ resubmits: expect.anything() }),
+    });
+  });
+});
