@@ -133,11 +133,20 @@ export function failureMembers(job: Job) {
   return { error: message, code };
 }
 
+export interface Metrics {
+  /** Seconds of the newest attempt. */
+  readonly inference_time?: number;
+  /** Seconds until the first attempt. */
+  readonly queue_time?: number;
+  readonly total_time?: number;
+  readonly resubmits?: number;
+}
+
 /**
  * Seconds, empty until the job has ended. `inference_time` counts the newest attempt alone, `queue_time` ends with the first one;
  * after a retry `total_time` is therefore more than their sum.
  */
-export function metrics(job: Job) {
+export function metrics(job: Job): Metrics {
   const end = job.finishedAt;
   if (!end) return {};
   return {
