@@ -51,18 +51,26 @@ const BULLMQ_SCHEMA = 'bullmq';
 export function openQueue(options: QueueOptions): DoorbellQueue {
   const store = options.redisUrl === undefined ? openPostgresStore(options) : openRedisStore(options.redisUrl, options);
   const queues = new Map<string, EntryQueue>();
-  const queueOf = (provider: string): EntryQueue => {
+  const add = async (provider: string, entries: Parameters<EntryQueue['addBulk']>[0]): Promise<void> => {
     const name = `invoke-${provider}`;
     const queue = queues.get(name) ?? store.openQueue(name);
     queues.set(name, queue);
-    return queue;
+    try {
+      await queue.addBulk(entries);
+    } catch (error) {
+      // One that was made while the store was away never works again, so the next ring gets another.
+      if (queues.get(name) === queue) queues.delete(name);
+      queue.close().catch(() => {});
+      throw error;
+    }
   };
   return {
     async ring(doorbells) {
       const byProvider = Map.groupBy(doorbells, ({ provider }) => provider);
       await Promise.all(
         Array.from(byProvider, ([provider, rung]) =>
-          queueOf(provider).addBulk(
+          add(
+            provider,
             rung.map(({ jobId, attempt, priority }) => ({
               name: 'run',
               data: { jobId },

@@ -1,8 +1,8 @@
 /** What happens to a run when its worker, its caller or the network does something in the middle of it. */
 
-import type { JsonText } from '@claimcheck/core';
+import type { JsonText, Run } from '@claimcheck/core';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { claimJobs, endJobs, saveHandles } from './storage/jobs.ts';
+import { claimJobs, endJobs, rescueJobs, saveHandles } from './storage/jobs.ts';
 import { anUpstream, aSubmission, OUTPUT, running, untilAborted } from './testing/fixtures.ts';
 import { createTestClock } from './testing/test-clock.ts';
 import { createTestEngine, QUEUES, type TestEngine } from './testing/test-engine.ts';
@@ -165,7 +165,7 @@ describe('a lease', () => {
   test('that is renewed in time is kept for as long as the run takes', async () => {
     const clock = createTestClock();
     await using owned = await createTestEngine({ clock });
-    owned.startWorker(anUpstream({ start: (run) => untilAborted(run.signal) }));
+    owned.startWorker(anUpstream({ start: () => Promise.resolve(running('run')) }));
     const { id } = await owned.engine.submit(aSubmission(owned.callerId));
     const lease = async () =>
       (await owned.sql<{ lease: Date | null }[]>`select lease_until as lease from jobs where id = ${id}`)[0]?.lease ?? null;
@@ -196,7 +196,8 @@ describe('a lease', () => {
     clock.advance(0);
     await checking.promise;
     await owned.setClockAhead(60);
-    await owned.engine.sweep.once();
+    // Without the sweep, which would ring for this worker as well.
+    await rescueJobs(owned.sql, { crashesMax: 3, limit: 1 });
     const [taken] = await claimJobs(owned.sql, [{ jobId: id, workerId: 'another' }], LEASE_SECONDS);
     expect(taken).toMatchObject({ handle: '"shared run"', job: { attempt: 2 } });
     clock.advance(3_000);
@@ -204,6 +205,40 @@ describe('a lease', () => {
     await expect.poll(() => worker.running).toBe(0);
     expect(upstream.verbs(id)).toEqual(['start', 'check']);
     expect(await owned.engine.read({ id, callerId: owned.callerId })).toMatchObject({ state: 'PROCESSING', attempt: 2 });
+  });
+
+  test('that was lost to the same worker ends the old attempt, and the new one is kept alive', async () => {
+    const clock = createTestClock();
+    await using owned = await createTestEngine({ clock });
+    const checks: Run[] = [];
+    const aborted = Promise.withResolvers<number>();
+    const upstream = anUpstream({
+      start: () => Promise.resolve(running('shared run', 0)),
+      check(run) {
+        checks.push(run);
+        run.signal.addEventListener('abort', () => aborted.resolve(run.attempt));
+        return untilAborted(run.signal);
+      },
+    });
+    const worker = owned.startWorker(upstream);
+    const { id } = await owned.engine.submit(aSubmission(owned.callerId));
+    await expect.poll(() => clock.sleeping).toContain(0);
+    clock.advance(0);
+    await expect.poll(() => checks.length).toBe(1);
+    await owned.setClockAhead(60);
+    await owned.engine.sweep.once();
+    expect(await aborted.promise).toBe(1);
+    await expect.poll(() => checks.map(({ attempt }) => attempt)).toEqual([1, 2]);
+    expect(worker.running).toBe(1);
+    expect(upstream.verbs(id)).toEqual(['start', 'check', 'check']);
+    await owned.setClockAhead(65);
+    clock.advance(3_000);
+    const leaseSeconds = async () => {
+      const [row] = await owned.sql<{ left: number }[]>`
+        select extract(epoch from lease_until - db_now())::double precision as left from jobs where id = ${id}`;
+      return row?.left;
+    };
+    await expect.poll(leaseSeconds).toBeGreaterThan(8);
   });
 
   test('that a cancellation ended, unheard, tells the upstream as well', async () => {

@@ -9,6 +9,7 @@ describe.each(QUEUES)('on %s', (queue) => {
   let owned: TestEngine;
   beforeEach(async () => {
     owned = await createTestEngine({ queue });
+    owned.startSweep();
   });
   afterEach(() => owned[Symbol.asyncDispose]());
 
@@ -196,23 +197,27 @@ describe.each(QUEUES)('on %s', (queue) => {
     expect(second.calls.map(({ verb, handle }) => ({ verb, handle }))).toEqual([{ verb: 'check', handle: 'run 7' }]);
   });
 
-  test('a run that needs no more than its start is started again when its worker stopped too early', async () => {
+  test('a worker that stops while a run is being started waits for its handle, so that the run is not started twice', async () => {
+    const starting = Promise.withResolvers<void>();
     const started = Promise.withResolvers<void>();
-    const worker = owned.startWorker(
-      anUpstream({
-        start(run) {
-          started.resolve();
-          return untilAborted(run.signal);
-        },
-      }),
-    );
+    const first = anUpstream({
+      async start() {
+        starting.resolve();
+        await started.promise;
+        return running('just in time', 0);
+      },
+    });
+    const worker = owned.startWorker(first);
     const { id } = await submit();
-    await started.promise;
-    await worker.stop();
+    await starting.promise;
+    const stopped = worker.stop();
+    started.resolve();
+    await stopped;
+    expect(first.verbs(id)).toEqual(['start']);
     const second = anUpstream();
     owned.startWorker(second);
-    expect(await waitForEnd(id)).toMatchObject({ state: 'COMPLETED', attempt: 2 });
-    expect(second.verbs(id)).toEqual(['start']);
+    expect(await waitForEnd(id)).toMatchObject({ state: 'COMPLETED', attempt: 2, resubmits: 0 });
+    expect(second.calls.map(({ verb, handle }) => ({ verb, handle }))).toEqual([{ verb: 'check', handle: 'just in time' }]);
   });
 
   test('a worker runs no more of a provider than it allows', async () => {

@@ -12,7 +12,6 @@
 import {
   type Failure,
   type JsonText,
-  type JsonValue,
   type Model,
   ProviderError,
   RetryableError,
@@ -32,6 +31,7 @@ import {
   type ClaimedAttempt,
   claimJobs,
   type HandleRecord,
+  listLive,
   type Ownership,
   type ProgressReport,
   type Requeue,
@@ -126,13 +126,15 @@ export function startWorker(context: EngineContext, settle: Settle, ring: Ring, 
     const { job } = claimed;
     log.info({ jobId, attempt: job.attempt, provider, resumed: claimed.handle !== undefined }, 'attempt started');
     const attempt: HeldAttempt = { jobId, attempt: job.attempt, control: new AbortController(), isStarting: false };
+    // It was lost to ourselves, as when the database was away for longer than a lease.
+    held.get(jobId)?.control.abort(new AttemptStopped('lost'));
     held.set(jobId, attempt);
     // Stopping may have begun while the claim was under way.
     if (stopping.signal.aborted) attempt.control.abort(new AttemptStopped('stopping'));
     try {
       await runAttempt(claimed, upstream, attempt);
     } finally {
-      held.delete(jobId);
+      if (held.get(jobId) === attempt) held.delete(jobId);
     }
   }
 
@@ -161,7 +163,10 @@ export function startWorker(context: EngineContext, settle: Settle, ring: Ring, 
       let step = await (handle === undefined ? startRun(upstream, run, attempt) : upstream.check(run, JSON.parse(handle)));
       let reported = { progress: job.progress, atMs: Number.NEGATIVE_INFINITY };
       while (step.kind === 'running') {
-        handle = await keepHandle(attempt, handle, step.handle);
+        const known = handle;
+        // Even if it cannot be saved: when the job has ended meanwhile, the upstream must be told of this run.
+        handle = toJsonText(step.handle);
+        if (handle !== known) await keepHandle(attempt, handle);
         // Asked to stop while the upstream was being asked to start: now somebody else can resume.
         if (stopping.signal.aborted) attempt.control.abort(new AttemptStopped('stopping'));
         reported = reportProgress(attempt, reported, step);
@@ -187,16 +192,21 @@ export function startWorker(context: EngineContext, settle: Settle, ring: Ring, 
     }
   }
 
-  /** Saves a handle that is new; without it a crash would pay twice. @throws AttemptStopped when the attempt is no longer ours. */
-  async function keepHandle(attempt: HeldAttempt, known: JsonText | undefined, fresh: JsonValue): Promise<JsonText> {
-    const handle = toJsonText(fresh);
-    if (handle === known) return handle;
-    const saved = await write(attempt, () => saveHandle({ ...owner(attempt), handle }));
-    if (!saved) {
-      attempt.control.abort(new AttemptStopped('lost'));
-      throw attempt.control.signal.reason;
-    }
-    return handle;
+  /** Saves a handle; without it a crash would pay twice. @throws AttemptStopped when the attempt is no longer ours. */
+  async function keepHandle(attempt: HeldAttempt, handle: JsonText): Promise<void> {
+    if (await write(attempt, () => saveHandle({ ...owner(attempt), handle }))) return;
+    await write(attempt, () => letGo([attempt]));
+    throw attempt.control.signal.reason;
+  }
+
+  /**
+   * Stops attempts that are not ours any more. Where the job goes on, the upstream's run belongs to the attempt that took over; where it
+   * has ended, unheard, nobody needs the run.
+   */
+  async function letGo(attempts: readonly HeldAttempt[]): Promise<void> {
+    const ids = attempts.map(({ jobId }) => jobId);
+    const live = new Set(await listLive(database.sql, ids));
+    for (const { jobId, control } of attempts) control.abort(new AttemptStopped(live.has(jobId) ? 'lost' : 'ended'));
   }
 
   /** Reports progress in the background, at most every half second and only forwards: a missed report harms nobody. */
@@ -285,10 +295,8 @@ export function startWorker(context: EngineContext, settle: Settle, ring: Ring, 
     const asked = [...held.values()];
     if (asked.length === 0) return;
     const kept = new Set((await renewLeases(database.sql, asked.map(owner), LEASE_SECONDS)).map(({ jobId }) => jobId));
-    for (const attempt of asked) {
-      // Ended while the signal was lost, or taken over: either way it is not ours any more.
-      if (!kept.has(attempt.jobId) && held.get(attempt.jobId) === attempt) attempt.control.abort(new AttemptStopped('ended'));
-    }
+    const gone = asked.filter((attempt) => !kept.has(attempt.jobId) && held.get(attempt.jobId) === attempt);
+    if (gone.length > 0) await letGo(gone);
   }
 
   return {

@@ -19,7 +19,8 @@ describe.each(QUEUES)('on %s, a submission', (queue) => {
     const input = '{"seed":12345678901234567890,"b":1.0,"a":1e2}' as JsonText;
     const submission = aSubmission(test.callerId, { input, webhookUrl: 'https://hooks.example/', sessionId: 's' });
     const job = await test.engine.submit(submission);
-    expect(job).toMatchObject({ ...submission, state: 'QUEUED', progress: 0, attempt: 0, queuePosition: 0 });
+    const { timeoutSeconds: _, ...shown } = submission;
+    expect(job).toMatchObject({ ...shown, state: 'QUEUED', progress: 0, attempt: 0, queuePosition: 0, isReplay: false });
     expect((await test.engine.read({ id: job.id, callerId: test.callerId }))?.input).toBe(input);
   });
 

@@ -161,13 +161,15 @@ describe('a worker whose attempt is not the newest', () => {
 });
 
 describe('submissions', () => {
+  async function insert(submissions: Parameters<typeof insertJobs>[1]) {
+    const insertions = await insertJobs(database.sql, submissions, 60);
+    return insertions.flatMap((insertion) => (insertion.kind === 'created' ? [insertion.job] : []));
+  }
+
   test('come back in their order, with a first event and their place in the queue', async () => {
     const provider = 'a queue of its own';
     const ids = Array.from({ length: 5 }, (_, index) => `019b7602-7c00-7000-8000-00000000000${index}`);
-    const jobs = await insertJobs(
-      database.sql,
-      ids.map((id) => ({ id, submission: aSubmission(callerId, { provider, sessionId: id }) })),
-    );
+    const jobs = await insert(ids.map((id) => ({ id, submission: aSubmission(callerId, { provider, sessionId: id }) })));
     expect(jobs.map(({ id, sessionId, queuePosition, state, attempt }) => ({ id, sessionId, queuePosition, state, attempt }))).toEqual(
       ids.map((id, queuePosition) => ({ id, sessionId: id, queuePosition, state: 'QUEUED', attempt: 0 })),
     );
@@ -178,7 +180,7 @@ describe('submissions', () => {
   test('keep the exact text of their input', async () => {
     const input = '{"z":12345678901234567890,"a":1.0,"a2":"\\u00e9\\n{}\\"\\\\", "n":null}' as JsonText;
     const id = '019b7602-7c00-7000-8000-000000000010';
-    const [job] = await insertJobs(database.sql, [{ id, submission: aSubmission(callerId, { input }) }]);
+    const [job] = await insert([{ id, submission: aSubmission(callerId, { input }) }]);
     expect(job?.input).toBe(input);
     expect((await readJobs(database.sql, [{ id, callerId }]))[0]?.input).toBe(input);
   });

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { type Clock, type Job, type Log, newId, systemClock, type Upstream, type WebhookMessage } from '@claimcheck/core';
 import { Redis } from 'ioredis';
 import { expect } from 'vitest';
-import { type Engine, type EngineOptions, openEngine, type RunningDispatcher, type RunningWorker } from '../index.ts';
+import { type Engine, type EngineOptions, openEngine, type RunningDispatcher, type RunningSweep, type RunningWorker } from '../index.ts';
 import { type Database, openDatabase, type Sql } from '../storage/connection.ts';
 import { aCaller, aModel, PROVIDER } from './fixtures.ts';
 import { createTestDatabase, redisUrl, type TestDatabase } from './index.ts';
@@ -44,6 +44,8 @@ export interface TestEngine extends AsyncDisposable {
   /** Starts a worker that is stopped with the engine. */
   startWorker(upstream: Upstream, workerId?: string): RunningWorker;
   startDispatcher(): RunningDispatcher;
+  /** Starts the sweep, which also rings for retries. */
+  startSweep(): RunningSweep;
   /** Another process of the same installation: same database, same queue. */
   sibling(options?: Pick<TestEngineOptions, 'clock' | 'settings'>): Promise<TestEngine>;
 }
@@ -108,6 +110,11 @@ async function open(options: TestEngineOptions, owned: TestDatabase, assetsFolde
       running.defer(() => dispatcher.stop());
       return dispatcher;
     },
+    startSweep() {
+      const sweep = engine.sweep.start();
+      running.defer(() => sweep.stop());
+      return sweep;
+    },
     sibling: (changed = {}) => open({ ...options, ...changed }, owned, assetsFolder, queuePrefix),
     [Symbol.asyncDispose]: () => running.disposeAsync(),
   };
@@ -121,7 +128,7 @@ function redisDoorbells(prefix: string, opened: AsyncDisposableStack): Doorbells
   return {
     async doorbells(provider = PROVIDER) {
       const queue = `${prefix}:invoke-${provider}`;
-      return [...(await redis.lrange(`${queue}:wait`, 0, -1)), ...(await redis.zrange(`${queue}:delayed`, '0', '-1'))];
+      return [...(await redis.lrange(`${queue}:wait`, 0, -1)), ...(await redis.zrange(`${queue}:prioritized`, '0', '-1'))];
     },
     async loseDoorbells() {
       const keys = await redis.keys(`${prefix}:*`);
