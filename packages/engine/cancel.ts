@@ -4,7 +4,8 @@ import type { EngineContext } from './context.ts';
 import type { Reading } from './read.ts';
 import type { Settle } from './settle.ts';
 import { listAssetTokens } from './storage/assets.ts';
-import { deleteJobs, expireJobs, type JobReference } from './storage/jobs.ts';
+import { deleteJobs, expireJobs } from './storage/due-jobs.ts';
+import type { JobReference } from './storage/jobs.ts';
 
 export interface Cancelling {
   /**

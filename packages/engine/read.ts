@@ -69,7 +69,7 @@ export function makeReading(context: EngineContext): Reading {
       using change = changes.of(reference.id);
       let seen = after;
       while (!signal.aborted) {
-        const events = await readEvents(database.sql, reference.id, { after: seen, limit: EVENTS_PER_READ });
+        const events = await readEvents(database.sql, reference, { after: seen, limit: EVENTS_PER_READ });
         for (const event of events) {
           yield event;
           seen = event.sequence;
@@ -80,7 +80,7 @@ export function makeReading(context: EngineContext): Reading {
         if (!job) return;
         // Ended and nothing new: the client has seen the end. Otherwise the end came after our look, so look again.
         if (isTerminal(job.state)) {
-          const rest = await readEvents(database.sql, reference.id, { after: seen, limit: 1 });
+          const rest = await readEvents(database.sql, reference, { after: seen, limit: 1 });
           if (rest.length === 0) return;
           continue;
         }

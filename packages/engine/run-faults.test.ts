@@ -2,7 +2,7 @@
 
 import type { JsonText, Run } from '@claimcheck/core';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { claimJobs, endJobs, rescueJobs, saveHandles } from './storage/jobs.ts';
+import { claimJobs, endJobs, rescueJobs, saveHandles } from './storage/transitions.ts';
 import { anUpstream, aSubmission, OUTPUT, running, untilAborted } from './testing/fixtures.ts';
 import { createTestClock } from './testing/test-clock.ts';
 import { createTestEngine, QUEUES, type TestEngine } from './testing/test-engine.ts';

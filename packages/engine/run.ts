@@ -39,7 +39,7 @@ import {
   renewLeases,
   requeueJobs,
   saveHandles,
-} from './storage/jobs.ts';
+} from './storage/transitions.ts';
 import { doorbellOf, type Ring } from './submit.ts';
 
 export interface WorkerOptions {

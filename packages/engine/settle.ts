@@ -3,7 +3,7 @@ import { type Job, newId } from '@claimcheck/core';
 import { coalesce } from './coalesce.ts';
 import type { EngineContext } from './context.ts';
 import { insertDeliveries, type OwedDelivery } from './storage/deliveries.ts';
-import { type Ending, endJobs } from './storage/jobs.ts';
+import { type Ending, endJobs } from './storage/transitions.ts';
 
 /** Ends one job; undefined when it had ended before, or when `ending.attempt` no longer owns it. */
 export type Settle = (ending: Ending) => Promise<Job | undefined>;

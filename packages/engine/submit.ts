@@ -3,7 +3,7 @@ import { AppError, type Job, newId, type Submission } from '@claimcheck/core';
 import { coalesce } from './coalesce.ts';
 import type { EngineContext } from './context.ts';
 import type { Doorbell } from './queue.ts';
-import { type Insertion, insertJobs } from './storage/jobs.ts';
+import { type Insertion, insertJobs } from './storage/submissions.ts';
 
 /** The job that was made; for a replay, as it was when its request came first. */
 export interface Submitted extends Job {

@@ -6,16 +6,9 @@ import { removeJobs } from './cancel.ts';
 import type { EngineContext } from './context.ts';
 import type { Settle } from './settle.ts';
 import { deleteEndedDeliveries } from './storage/deliveries.ts';
-import {
-  deleteExpiredKeys,
-  listDue,
-  listExpired,
-  listOverdue,
-  listPoisonous,
-  listSilent,
-  nextDueInMs,
-  rescueJobs,
-} from './storage/jobs.ts';
+import { listDue, listExpired, listOverdue, listPoisonous, listSilent, nextDueInMs } from './storage/due-jobs.ts';
+import { deleteExpiredKeys } from './storage/submissions.ts';
+import { rescueJobs } from './storage/transitions.ts';
 import { doorbellOf, type Ring } from './submit.ts';
 
 export interface Sweep {

@@ -4,7 +4,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { aCaller, aJob, OUTPUT } from '../testing/fixtures.ts';
 import { createTestDatabase, type TestDatabase } from '../testing/index.ts';
 import { type Database, openDatabase } from './connection.ts';
-import { claimJobs, endJobs, expireJobs, recordProgress, renewLeases, requeueJobs, saveHandles } from './jobs.ts';
+import { expireJobs } from './due-jobs.ts';
+import { claimJobs, endJobs, recordProgress, renewLeases, requeueJobs, saveHandles } from './transitions.ts';
 
 let owned: TestDatabase;
 let here: Database;

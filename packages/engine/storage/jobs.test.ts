@@ -3,24 +3,10 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { aCaller, aJob, aSubmission, OUTPUT } from '../testing/fixtures.ts';
 import { createTestDatabase, type TestDatabase } from '../testing/index.ts';
 import { type Database, openDatabase } from './connection.ts';
-import {
-  claimJobs,
-  deleteJobs,
-  type Ending,
-  endJobs,
-  expireJobs,
-  insertJobs,
-  listExpired,
-  listJobs,
-  listPoisonous,
-  listSilent,
-  readJobs,
-  recordProgress,
-  renewLeases,
-  requeueJobs,
-  rescueJobs,
-  saveHandles,
-} from './jobs.ts';
+import { deleteJobs, expireJobs, listExpired, listPoisonous, listSilent } from './due-jobs.ts';
+import { listJobs, readJobs } from './jobs.ts';
+import { insertJobs } from './submissions.ts';
+import { claimJobs, type Ending, endJobs, recordProgress, renewLeases, requeueJobs, rescueJobs, saveHandles } from './transitions.ts';
 
 let owned: TestDatabase;
 let database: Database;
