@@ -96,12 +96,15 @@ test('a file for a job that is gone is refused and leaves nothing on the disk', 
   expect(await readdir(owned.assetsFolder)).toEqual([]);
 });
 
-test('files that are stored while their job is purged are not left on the disk', async () => {
-  const storing = Promise.allSettled(Array.from({ length: 30 }, () => store()));
-  const rows = async () => owned.sql`select from assets`;
-  await expect.poll(async () => (await rows()).length, { interval: 1 }).toBeGreaterThan(0);
-  await owned.engine.purge({ id: jobId, callerId: owned.callerId });
-  await storing;
+test('files that are stored while their jobs are purged are not left on the disk', async () => {
+  const jobs = await Promise.all(Array.from({ length: 20 }, () => aJob(owned.sql, { callerId: owned.callerId, state: 'PROCESSING' })));
+  const storing = jobs.flatMap((id) =>
+    Array.from({ length: 5 }, () => owned.engine.assets.store(id, { bytes, contentType: 'image/webp', fileName: 'x' })),
+  );
+  const stored = Promise.allSettled(storing);
+  await expect.poll(() => owned.sql`select from assets`, { interval: 1 }).not.toHaveLength(0);
+  await Promise.all(jobs.map((id) => owned.engine.purge({ id, callerId: owned.callerId })));
+  await stored;
   const left = await readdir(owned.assetsFolder, { recursive: true, withFileTypes: true });
   expect(left.filter((entry) => entry.isFile())).toEqual([]);
 });

@@ -77,6 +77,8 @@ export function startDispatcher(context: EngineContext, userAgent: string): Runn
     const wait = delivery.schedule[delivery.sendCount + 1];
     const next = delivered ? 'DELIVERED' : wait === undefined ? 'FAILED' : { afterSeconds: wait * (1 + JITTER * (2 * random() - 1)) };
     await record({ deliveryId: delivery.id, claim: delivery.claim, durationMs: performance.now() - startedMs, ...outcome, next });
+    // It may be due before the dispatcher would look again.
+    if (typeof next === 'object') wake.resolve();
     const fields = { deliveryId: delivery.id, jobId: delivery.jobId, status: outcome.status, code: outcome.error?.code };
     if (delivered) log.info(fields, 'webhook delivered');
     else log.warn(fields, next === 'FAILED' ? 'webhook given up' : 'webhook failed, will be sent again');
@@ -129,6 +131,7 @@ const SEND_ERRORS: Readonly<Record<string, { readonly code: string; readonly mes
   UND_ERR_HEADERS_TIMEOUT: { code: 'headers_timeout', message: 'The receiver did not begin to answer in time.' },
   UND_ERR_HEADERS_OVERFLOW: { code: 'response_invalid', message: 'The headers of the answer were too large.' },
   UND_ERR_RES_EXCEEDED_MAX_SIZE: { code: 'response_invalid', message: 'The answer was too large.' },
+  HTTPParserError: { code: 'response_invalid', message: 'The answer was not HTTP.' },
   TimeoutError: { code: 'total_timeout', message: 'The receiver did not finish its answer in time.' },
 };
 

@@ -37,6 +37,8 @@ export interface SweepReport {
 
 const TICK_MS = 1_000;
 const BATCH = 500;
+/** One statement names all the jobs it rescued in one signal, which has room for no more. */
+const RESCUE_BATCH = 200;
 /** A job that lost this many workers is likely what kills them. */
 const CRASHES_MAX = 3;
 /** A due job that nobody claimed for this long may have lost its doorbell; ringing one that still waits is harmless. */
@@ -46,7 +48,7 @@ export function makeSweep(context: EngineContext, settle: Settle, ring: Ring): S
   const { database, clock, log, settings } = context;
 
   async function rescue(): Promise<number> {
-    const jobs = await rescueJobs(database.sql, { crashesMax: CRASHES_MAX, limit: BATCH });
+    const jobs = await rescueJobs(database.sql, { crashesMax: CRASHES_MAX, limit: RESCUE_BATCH });
     for (const job of jobs) ring(doorbellOf(job));
     return jobs.length;
   }

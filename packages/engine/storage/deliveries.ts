@@ -97,10 +97,12 @@ export async function recordSends(sql: SqlLike, records: readonly SendRecord[]):
 
 /** Milliseconds until the next delivery is due, 0 when one is due now, undefined when none waits. */
 export async function nextDeliveryInMs(sql: SqlLike): Promise<number | undefined> {
-  const [row] = await sql<{ wait: number | null }[]>`
+  const [row] = await sql<{ wait: number }[]>`
     select greatest(extract(epoch from min(next_send_at) - db_now()) * 1000, 0)::double precision as wait
-    from deliveries where state = 'PENDING'`;
-  return row?.wait ?? undefined;
+    from deliveries where state = 'PENDING'
+    -- No row when none waits: greatest() takes null for less than 0.
+    having count(*) > 0`;
+  return row?.wait;
 }
 
 /** Deletes deliveries that ended longer than `olderThanSeconds` ago. Returns how many. */

@@ -36,10 +36,12 @@ export async function listDue(sql: SqlLike, limit: number): Promise<readonly Wai
 
 /** Milliseconds until the next scheduled job is due; undefined when there is none. */
 export async function nextDueInMs(sql: SqlLike): Promise<number | undefined> {
-  const [row] = await sql<{ wait: number | null }[]>`
+  const [row] = await sql<{ wait: number }[]>`
     select greatest(extract(epoch from min(available_at) - db_now()) * 1000, 0)::double precision as wait
-    from jobs where state = 'QUEUED' and rung_at < available_at`;
-  return row?.wait ?? undefined;
+    from jobs where state = 'QUEUED' and rung_at < available_at
+    -- No row when there is none: greatest() takes null for less than 0.
+    having count(*) > 0`;
+  return row?.wait;
 }
 
 interface WaitingRow {

@@ -107,8 +107,13 @@ async function open(options: TestEngineOptions, owned: TestDatabase, assetsFolde
     },
     startDispatcher() {
       const dispatcher = engine.startDispatcher();
-      running.defer(() => dispatcher.stop());
-      return dispatcher;
+      let stopped: Promise<void> | undefined;
+      const stop = () => {
+        stopped ??= dispatcher.stop();
+        return stopped;
+      };
+      running.defer(stop);
+      return { stop };
     },
     startSweep() {
       const sweep = engine.sweep.start();
