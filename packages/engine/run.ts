@@ -61,6 +61,8 @@ export interface RunningWorker {
 export const LEASE_SECONDS = 10;
 /** Three renewals fit into a lease, so one lost statement does not lose attempts. */
 const RENEW_MS = 3_000;
+/** Larger statements would be slower than several: the planner does not know how many rows a parameter brings. */
+const RENEW_BATCH = 200;
 /** Runs of one provider in one worker, unless the provider says otherwise: they mostly wait. */
 const CONCURRENCY = 500;
 const PROGRESS_EVERY_MS = 500;
@@ -293,10 +295,12 @@ export function startWorker(context: EngineContext, settle: Settle, ring: Ring, 
 
   async function renewOnce(): Promise<void> {
     const asked = [...held.values()];
-    if (asked.length === 0) return;
-    const kept = new Set((await renewLeases(database.sql, asked.map(owner), LEASE_SECONDS)).map(({ jobId }) => jobId));
-    const gone = asked.filter((attempt) => !kept.has(attempt.jobId) && held.get(attempt.jobId) === attempt);
-    if (gone.length > 0) await letGo(gone);
+    for (let first = 0; first < asked.length; first += RENEW_BATCH) {
+      const batch = asked.slice(first, first + RENEW_BATCH);
+      const kept = new Set((await renewLeases(database.sql, batch.map(owner), LEASE_SECONDS)).map(({ jobId }) => jobId));
+      const gone = batch.filter((attempt) => !kept.has(attempt.jobId) && held.get(attempt.jobId) === attempt);
+      if (gone.length > 0) await letGo(gone);
+    }
   }
 
   return {
