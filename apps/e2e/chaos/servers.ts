@@ -1,0 +1,24 @@
+/** The servers of one run of the suite, in a temporary folder that is removed with them. */
+import { chmod, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Servers } from './arena.ts';
+import { startPostgresServer } from './postgres-server.ts';
+import { startRedisServer } from './redis-server.ts';
+
+export interface StartedServers extends Servers, AsyncDisposable {
+  readonly dir: string;
+}
+
+/** `keepsLogs` leaves the folder behind, for whoever wants to know why an invariant broke. */
+export async function startServers(keepsLogs = false): Promise<StartedServers> {
+  await using started = new AsyncDisposableStack();
+  const dir = await mkdtemp(join(tmpdir(), 'claimcheck-chaos-'));
+  if (!keepsLogs) started.defer(() => rm(dir, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 }));
+  // Root's Postgres runs as another user, who must be able to pass.
+  await chmod(dir, 0o755);
+  const redis = started.use(await startRedisServer(join(dir, 'redis')));
+  const postgres = started.use(await startPostgresServer(join(dir, 'postgres')));
+  const owned = started.move();
+  return { dir, redis, postgres, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
