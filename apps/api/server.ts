@@ -85,7 +85,11 @@ function settleOrigin(incoming: IncomingMessage): void {
   headers.host = origin.host;
 }
 
-function originOf(address: string, port: number): string {
+/** Where "all addresses" can be called from this machine. */
+const CALLABLE: Readonly<Record<string, string>> = { '0.0.0.0': '127.0.0.1', '::': '::1' };
+
+function originOf(listening: string, port: number): string {
+  const address = CALLABLE[listening] ?? listening;
   return `http://${address.includes(':') ? `[${address}]` : address}:${port}`;
 }
 

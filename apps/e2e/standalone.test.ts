@@ -4,6 +4,7 @@ import { access, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
+import { pathWithCurl } from './testing/curl.ts';
 import { clientOf, startProcess, startStandalone, temporaryFolder } from './testing/processes.ts';
 import { startReceiver } from './testing/receiver.ts';
 
@@ -44,7 +45,7 @@ test('the first job: the printed line works as pasted, the result is a picture, 
   const client = clientOf(service.url, service.key);
 
   const [line = ''] = /curl -s .*/.exec(service.output()) ?? [];
-  const { stdout } = await run('sh', ['-c', line]);
+  const { stdout } = await run('sh', ['-c', line], { env: { ...process.env, PATH: await pathWithCurl(folder.path, process.env.PATH ?? '') } });
   const { request_id: id, status } = JSON.parse(stdout);
   expect(status).toBe('QUEUED');
   expect((await client.ended(id)).status).toBe('COMPLETED');
