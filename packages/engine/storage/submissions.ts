@@ -45,19 +45,20 @@ export async function insertJobs(
         id, caller_id, dialect, model, provider, input, webhook_url, base_url, session_id, priority, timeout_seconds, run_at,
         delay_seconds, key_hash, request_hash, ordinal
       )
+    ), ahead as materialized (
+      -- Counted once for each queue of the batch; without the word Postgres would count for every row.
+      select provider, priority, (
+        select count(*) from (
+          select from jobs where jobs.state = 'QUEUED' and jobs.provider = queue.provider and jobs.priority <= queue.priority
+          limit ${QUEUE_POSITION_MAX}
+        ) as counted
+      ) as jobs_ahead
+      from (select distinct provider, priority from given) as queue
     ), input as (
       select given.*, greatest(coalesce(run_at::timestamptz, db_now()), db_now()) + make_interval(secs => delay_seconds) as available_at,
         least(jobs_ahead + row_number() over (partition by given.provider, given.priority order by ordinal) - 1, ${QUEUE_POSITION_MAX})::integer
           as queue_position
-      from given join (
-        select provider, priority, (
-          select count(*) from (
-            select from jobs where jobs.state = 'QUEUED' and jobs.provider = queue.provider and jobs.priority <= queue.priority
-            limit ${QUEUE_POSITION_MAX}
-          ) as counted
-        ) as jobs_ahead
-        from (select distinct provider, priority from given) as queue
-      ) as ahead on ahead.provider = given.provider and ahead.priority = given.priority
+      from given join ahead on ahead.provider = given.provider and ahead.priority = given.priority
     ), known as (
       select input.ordinal, idempotency_keys.* from input join idempotency_keys using (caller_id, key_hash) where expires_at > db_now()
     ), keyed as (
