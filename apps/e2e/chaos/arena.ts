@@ -5,6 +5,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { systemClock } from '@claimcheck/core';
 import { type Environment, type Fleet, openFleet, type PartProcess } from './fleet.ts';
 import { makeClient, type Submitted } from './load.ts';
 import { type Observer, observe } from './observer.ts';
@@ -62,15 +63,23 @@ export interface Arena extends Servers, AsyncDisposable {
   /** A name that no other job of the scenario has. */
   newTag(): string;
   /** Runs `round` as often as asked for 2,000 jobs, fewer times for fewer; the jobs are submitted along with the rounds. */
-  rounds(of2000: number, round: (number: number) => Promise<void>): Promise<void>;
+  rounds(of2000: number, round: (number: number) => Promise<void>, durationMs?: readonly [min: number, max: number]): Promise<void>;
+  /** Cancels a job as its caller. */
+  cancel(id: string): Promise<void>;
+  /** Resolves when the job was submitted upstream, at once when it was before. */
+  started(id: string): Promise<unknown>;
   /** A wait that ends with the scenario. */
   wait<Value>(promise: Promise<Value>): Promise<Value>;
   until(look: () => Promise<boolean>): Promise<void>;
+  /** How long a fault lasts, where that is what makes the fault. */
+  pause(ms: number): Promise<void>;
 
   /** Books injected faults. */
   count(faults?: number): void;
   /** Books the time from now until `progress`, which the scenario waits for at its end. More than `limitSeconds` breaks an invariant. */
   expectRecovery(limitSeconds: number, progress: Promise<unknown>): void;
+  /** As `expectRecovery`, for any new job: small ones are submitted until one of them reaches the upstream. */
+  expectWork(limitSeconds: number): Promise<void>;
   violate(sentence: string): void;
   /** kill -9 of a worker, with a record of the submissions whose outcome it took with it. */
   killWorker(worker: PartProcess): Promise<void>;
@@ -95,6 +104,8 @@ const API_KEY = 'the key of the fault suite, long enough';
 const MODELS_DIR = fileURLToPath(new URL('models/', import.meta.url));
 /** A handle is saved right after the answer; one that is not saved after this long is a fault of ours. */
 const HANDLE_SAVED_MS = 1_500;
+/** How often a new job is tried while the service recovers. */
+const PROBE_MS = 100;
 const FULL_JOBS = 2_000;
 const DURATION_MS = [200, 1_200] as const;
 
@@ -158,7 +169,10 @@ export async function openArena(options: ArenaOptions): Promise<Arena> {
     signal,
     violate,
   });
-  const newTag = () => `${name}-${(tags += 1)}`;
+  const newTag = () => {
+    tags += 1;
+    return `${name}-${tags}`;
+  };
   const mayRepeat = (jobId: string) => blindSubmits.set(jobId, (blindSubmits.get(jobId) ?? 0) + 1);
   await until(async () => (['api', 'worker', 'dispatcher'] as const).every((part) => fleet.live(part).length >= options.size[part]));
   const owned = started.move();
@@ -178,16 +192,19 @@ export async function openArena(options: ArenaOptions): Promise<Arena> {
     wait,
     until,
     violate,
+    pause: (ms) => systemClock.sleep(ms, signal),
+    cancel: client.cancel,
+    started: (id) => (upstream.submissions.has(id) ? Promise.resolve() : wait(upstream.hears(id))),
     submit: (tag, { durationMs, gate, api } = {}) =>
       client.submit({ tag, ...(durationMs !== undefined && { duration_ms: durationMs }), ...(gate && { gate }) }, api),
     submitMany: (count, [min, max] = DURATION_MS) =>
       Promise.all(Array.from({ length: count }, () => client.submit({ tag: newTag(), duration_ms: random.whole(min, max) }))),
-    async rounds(of2000, round) {
+    async rounds(of2000, round, durationMs) {
       const count = Math.max(1, Math.round((of2000 * options.jobs) / FULL_JOBS));
       for (let number = 0; number < count; number += 1) {
         const share = Math.floor(((number + 1) * options.jobs) / count) - Math.floor((number * options.jobs) / count);
-        report(`round ${number + 1} of ${count}`);
-        await wait(Promise.all([arena.submitMany(share), round(number)]));
+        if (number % Math.ceil(count / 10) === 0) report(`round ${number + 1} of ${count}`);
+        await wait(Promise.all([arena.submitMany(share, durationMs), round(number)]));
       }
     },
     count(more = 1) {
@@ -204,6 +221,20 @@ export async function openArena(options: ArenaOptions): Promise<Arena> {
         (error: unknown) => violate(`no recovery: ${error instanceof Error ? error.message : error}`),
       );
       expected.push(seen);
+    },
+    async expectWork(limitSeconds) {
+      const over = new AbortController();
+      const reached = Promise.withResolvers<void>();
+      arena.expectRecovery(limitSeconds, reached.promise);
+      void reached.promise.then(() => over.abort());
+      while (!over.signal.aborted) {
+        void arena
+          .submit(newTag(), { durationMs: 200 })
+          .then(({ id }) => arena.started(id))
+          .then(() => reached.resolve(), reached.reject);
+        await systemClock.sleep(PROBE_MS, AbortSignal.any([signal, over.signal])).catch(() => {});
+        signal.throwIfAborted();
+      }
     },
     async killWorker(worker) {
       await fleet.end(worker, 'SIGKILL');

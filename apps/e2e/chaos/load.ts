@@ -11,6 +11,8 @@ export interface Submitted {
 export interface Client {
   /** Resolves when a 200 came. Lost connections and 503 are tried again, at any API, under the same Idempotency-Key. */
   submit(parameters: Parameters, first?: PartProcess): Promise<Submitted>;
+  /** Cancels a job; lost connections are tried again. */
+  cancel(id: string): Promise<void>;
   /** Tag by id of everything that a 200 was given for. */
   readonly acknowledged: ReadonlyMap<string, string>;
 }
@@ -74,6 +76,20 @@ export function makeClient({ apis, key, webhookUrl, signal, violate }: ClientOpt
   };
   return {
     acknowledged,
+    async cancel(id) {
+      for (;;) {
+        signal.throwIfAborted();
+        const response = await fetch(`${nextApi()?.url}/v2/requests/${id}/cancel`, {
+          method: 'POST',
+          headers: { 'x-api-key': key },
+          signal: AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS)]),
+        }).catch(() => undefined);
+        await response?.text();
+        if (response?.status === 200) return;
+        if (response && response.status !== 503) violate(`a cancellation was answered ${response.status}`);
+        await systemClock.sleep(TRY_AGAIN_MS, signal);
+      }
+    },
     async submit(parameters, first) {
       // One that a scenario sends itself does not queue behind the crowd.
       if (first || parameters.duration_ms === undefined) return submit(parameters, first);
