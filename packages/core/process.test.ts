@@ -1,0 +1,59 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+
+const IMPORTS = `
+import { runProcess } from ${JSON.stringify(new URL('process.ts', import.meta.url).href)};
+import { StartError } from ${JSON.stringify(new URL('errors.ts', import.meta.url).href)};
+const stop = async () => console.log('stopped');
+// Something that keeps the process alive, as a server does.
+setInterval(() => {}, 1000);
+`;
+
+/** Runs a script in a process of its own; once it prints "ready", it gets the signal. */
+async function run(script: string, signal: NodeJS.Signals = 'SIGTERM'): Promise<{ code: number | null; output: string }> {
+  const folder = await mkdtemp(join(tmpdir(), 'claimcheck-process-'));
+  try {
+    await writeFile(join(folder, 'main.mts'), IMPORTS + script);
+    const child = spawn(process.execPath, [join(folder, 'main.mts')]);
+    let output = '';
+    const add = (chunk: Buffer) => {
+      output += chunk.toString();
+      if (output.includes('ready')) child.kill(signal);
+    };
+    child.stdout.on('data', add);
+    child.stderr.on('data', add);
+    const [code] = await once(child, 'close');
+    return { code, output };
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+test.each(['SIGTERM', 'SIGINT'] as const)('%s stops what runs and exits with 0', async (signal) => {
+  const { code, output } = await run(
+    `await runProcess(async () => { setTimeout(() => console.log('ready'), 1); return { stop }; });`,
+    signal,
+  );
+  expect({ code, output }).toEqual({ code: 0, output: 'ready\nstopped\n' });
+});
+
+test('an expected error at start is one sentence and exit code 1', async () => {
+  const { code, output } = await run(`await runProcess(async () => { throw new StartError('The port is taken.'); });`);
+  expect({ code, output }).toEqual({ code: 1, output: 'The port is taken.\n' });
+});
+
+test('an unexpected error at start shows its stack', async () => {
+  const { code, output } = await run(`await runProcess(async () => { throw new TypeError('oops'); });`);
+  expect(code).toBe(1);
+  expect(output).toMatch(/TypeError: oops\n\s+at /);
+});
+
+test('a process that breaks stops the rest, says why, and exits with 1', async () => {
+  const broken = `const broken = Promise.reject(new StartError('The database ended.')); broken.catch(() => {});`;
+  const { code, output } = await run(`${broken} await runProcess(async () => ({ stop, broken }));`);
+  expect({ code, output }).toEqual({ code: 1, output: 'stopped\nThe database ended.\n' });
+});
