@@ -110,7 +110,7 @@ describe('a delivery', () => {
     owned.startDispatcher();
     await waitFor(id, 'DELIVERED');
     expect(performance.now() - startedMs).toBeGreaterThan(900);
-    expect(performance.now() - startedMs).toBeLessThan(3_000);
+    expect(performance.now() - startedMs).toBeLessThan(4_500);
   });
 
   test('is given up after the last send of its schedule', async () => {
@@ -166,17 +166,22 @@ describe('a delivery', () => {
   });
 
   test('to a receiver that never answers is over in time, and others do not wait for it', async () => {
+    const clock = createTestClock();
+    await using impatient = await owned.sibling({ clock });
     await using silent = await aReceiver(() => 'nothing');
     await using quick = await aReceiver();
     const hanging = await aDelivery(owned.sql, { callerId: owned.callerId, url: silent.url });
-    owned.startDispatcher();
+    impatient.startDispatcher();
     await expect.poll(() => silent.received.length).toBe(1);
     const other = await aDelivery(owned.sql, { callerId: owned.callerId, url: quick.url });
+    await passTime(0);
     await waitFor(other, 'DELIVERED');
+    clock.advance(14_999);
     expect(await stateOf(hanging)).toBe('PENDING');
-    await expect.poll(() => stateOf(hanging), { timeout: 17_000 }).toBe('FAILED');
+    clock.advance(1);
+    await waitFor(hanging, 'FAILED');
     expect(await sendsOf(hanging)).toEqual([{ number: 1, status: null, error_code: 'total_timeout' }]);
-  }, 30_000);
+  });
 });
 
 describe('several dispatchers', () => {

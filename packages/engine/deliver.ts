@@ -86,11 +86,17 @@ export function startDispatcher(context: EngineContext, userAgent: string): Runn
 
   /** One POST. Redirects are not followed: an address that was checked must not lead to one that was not. */
   async function send(delivery: ClaimedDelivery): Promise<Pick<SendRecord, 'status' | 'error'>> {
+    const tooLate = new AbortController();
+    const answered = new AbortController();
+    clock.sleep(SEND_MS, answered.signal).then(
+      () => tooLate.abort(new DOMException('The send took too long.', 'TimeoutError')),
+      () => {},
+    );
     try {
       const response = await request(delivery.url, {
         method: 'POST',
         dispatcher: agent,
-        signal: AbortSignal.timeout(SEND_MS),
+        signal: tooLate.signal,
         headers: {
           'content-type': delivery.contentType,
           'user-agent': userAgent,
@@ -107,6 +113,8 @@ export function startDispatcher(context: EngineContext, userAgent: string): Runn
       return { status, error: { code, message: `The receiver answered ${status}.` } };
     } catch (error) {
       return { error: describeSendError(error) };
+    } finally {
+      answered.abort();
     }
   }
 

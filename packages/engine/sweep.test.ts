@@ -108,6 +108,13 @@ describe('a worker that died', () => {
     expect(await owned.sql`select distinct state from jobs`).toEqual([{ state: 'QUEUED' }]);
   });
 
+  test('has its job failed, and not given to another, once the deadline is past', async () => {
+    const id = await aJobIn({ state: 'PROCESSING', leaseSeconds: -1 });
+    await owned.sql`update jobs set deadline_at = db_now() - interval '1 second' where id = ${id}`;
+    expect(await owned.engine.sweep.once()).toEqual({ ...nothing, timedOut: 1 });
+    expect(await owned.engine.read({ id, callerId: owned.callerId })).toMatchObject({ state: 'FAILED', failure: { code: 'timeout' } });
+  });
+
   test('is noticed by one of several sweeps at once', async () => {
     await using other = await owned.sibling();
     await aJobIn({ state: 'PROCESSING', leaseSeconds: -1 });

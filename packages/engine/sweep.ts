@@ -91,9 +91,10 @@ export function makeSweep(context: EngineContext, settle: Settle, ring: Ring): S
 
   async function once(): Promise<SweepReport> {
     const report = {
+      // Before the rescue: what is past its deadline must not be handed to another worker.
+      timedOut: await timeOut(),
       rescued: await rescue(),
       quarantined: await quarantine(),
-      timedOut: await timeOut(),
       rung: await ringDue(),
       rungAgain: await ringAgain(),
       purged: await purge(),
