@@ -9,6 +9,8 @@ export interface RunOptions {
   readonly queue: QueueKind;
   readonly jobs: number;
   readonly seed: number;
+  /** See the arena; 1 unless given. */
+  readonly slack?: number;
   readonly servers: Servers;
   /** Where processes write their logs. */
   readonly dir: string;
@@ -19,7 +21,7 @@ export interface RunOptions {
 const FULL_JOBS = 2_000;
 
 /** Never rejects for a broken invariant, which the verdict names; rejects when `signal` aborts. */
-export async function runScenario({ scenario, jobs, seed, signal, report, ...rest }: RunOptions): Promise<Verdict> {
+export async function runScenario({ scenario, jobs, seed, slack = 1, signal, report, ...rest }: RunOptions): Promise<Verdict> {
   const startedMs = performance.now();
   const title = `${scenario.name} on ${rest.queue}`;
   // More jobs than the figures were set for may take longer.
@@ -30,6 +32,7 @@ export async function runScenario({ scenario, jobs, seed, signal, report, ...res
     ...rest,
     name: scenario.name,
     jobs,
+    slack,
     random: seededRandom(seed),
     size: { api: 2, worker: 2, dispatcher: 1, ...scenario.size },
     signal: deadline,

@@ -6,6 +6,7 @@ const SILENT_MS = 3_000;
 const AWAY_MS = 2_000;
 /** Longer than a lease, so that one locked job must not cost the leases of others. */
 const LOCKED_MS = 12_000;
+const NEIGHBOURS = 100;
 const LOOK_EVERY = 30;
 
 export const postgresScenarios: readonly Scenario[] = [
@@ -61,10 +62,8 @@ export const postgresScenarios: readonly Scenario[] = [
         whileBlind(arena, async () => {
           await arena.proxies.postgres.set('half-open');
           arena.count();
-          const works = arena.expectWork(LIMITS.halfOpen);
-          await arena.pause(SILENT_MS);
-          await arena.proxies.postgres.set('forward');
-          await works;
+          const back = arena.pause(SILENT_MS).then(() => arena.proxies.postgres.set('forward'));
+          await Promise.all([arena.expectWork(LIMITS.halfOpen), back]);
         }),
       ),
   },
@@ -73,23 +72,7 @@ export const postgresScenarios: readonly Scenario[] = [
     summary: 'the row of a running job locked for 12 seconds by a stranger',
     queues: BOTH,
     deadlineSeconds: 240,
-    run: (arena) =>
-      arena.rounds(3, async () => {
-        const tag = arena.newTag();
-        const looked = arena.upstream.catchNext('check', tag);
-        const { id } = await arena.submit(tag);
-        (await arena.wait(looked)).release();
-        const lock = await arena.observer.lock('select from jobs where id = $1 for update', [id]);
-        try {
-          arena.count();
-          // Everybody else goes on.
-          await arena.expectWork(LIMITS.postgresRestart);
-          await arena.pause(LOCKED_MS);
-        } finally {
-          await lock.letGo();
-        }
-        arena.upstream.finish(tag);
-      }),
+    run: (arena) => arena.rounds(3, () => lockRow(arena)),
   },
 ];
 
@@ -97,7 +80,27 @@ export const postgresScenarios: readonly Scenario[] = [
 async function whileBlind(arena: Arena, fault: () => Promise<void>): Promise<void> {
   const sinceMs = performance.now();
   await fault();
-  arena.blind(sinceMs);
+  await arena.blind(sinceMs);
+}
+
+async function lockRow(arena: Arena): Promise<void> {
+  // Neighbours that run for longer than a lease, so that it must be renewed meanwhile.
+  await arena.submitMany(NEIGHBOURS, [LOCKED_MS, 2 * LOCKED_MS]);
+  const tag = arena.newTag();
+  const looked = arena.upstream.catchNext('check', tag);
+  const { id } = await arena.submit(tag);
+  (await arena.wait(looked)).release();
+  const lock = await arena.observer.lock('select from jobs where id = $1 for update', [id]);
+  try {
+    arena.count();
+    await arena.expectWork(LIMITS.postgresRestart);
+    await arena.pause(LOCKED_MS);
+  } finally {
+    await lock.letGo();
+  }
+  arena.upstream.finish(tag);
+  const robbed = await arena.observer.rows<{ job_id: string }>(`select job_id from attempts where outcome = 'lost' and job_id <> $1`, [id]);
+  if (robbed.length > 0) arena.violate(`${robbed.length} running jobs lost their leases to one locked row`);
 }
 
 async function terminateOne(arena: Arena): Promise<void> {

@@ -51,10 +51,8 @@ export const redisScenarios: readonly Scenario[] = [
       arena.rounds(4, async () => {
         await arena.proxies.redis.set('half-open');
         arena.count();
-        const works = arena.expectWork(LIMITS.halfOpen);
-        await arena.pause(SILENT_MS);
-        await arena.proxies.redis.set('forward');
-        await works;
+        const back = arena.pause(SILENT_MS).then(() => arena.proxies.redis.set('forward'));
+        await Promise.all([arena.expectWork(LIMITS.halfOpen), back]);
       }),
   }),
   redisScenario({
