@@ -45,7 +45,9 @@ test('the first job: the printed line works as pasted, the result is a picture, 
   const client = clientOf(service.url, service.key);
 
   const [line = ''] = /curl -s .*/.exec(service.output()) ?? [];
-  const { stdout } = await run('sh', ['-c', line], { env: { ...process.env, PATH: await pathWithCurl(folder.path, process.env.PATH ?? '') } });
+  const { stdout } = await run('sh', ['-c', line], {
+    env: { ...process.env, PATH: await pathWithCurl(folder.path, process.env.PATH ?? '') },
+  });
   const { request_id: id, status } = JSON.parse(stdout);
   expect(status).toBe('QUEUED');
   expect((await client.ended(id)).status).toBe('COMPLETED');

@@ -1,4 +1,5 @@
 /** The one test run of the repository: every test beside its file, plus the journeys in this app, on the services of the global setup. */
+import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
 
@@ -16,6 +17,8 @@ export default defineConfig({
     hookTimeout: 30_000,
     // Processes, because tests signal them and workers load native code.
     pool: 'forks',
+    // Most of the time tests wait for processes and servers, so there may be more of them at once than cores.
+    maxWorkers: Math.max(4, availableParallelism()),
     reporters: reportFile ? ['default', ['json', { outputFile: reportFile }]] : ['default'],
   },
 });

@@ -30,7 +30,12 @@ if (values.help || !Number.isSafeInteger(jobs) || jobs < 1 || !(seconds > 0)) {
   process.exit(values.help ? 0 : 1);
 }
 
-const quiet: Log = { debug: () => {}, info: () => {}, warn: (fields, message) => console.error(message, fields), error: (fields, message) => console.error(message, fields) };
+const quiet: Log = {
+  debug: () => {},
+  info: () => {},
+  warn: (fields, message) => console.error(message, fields),
+  error: (fields, message) => console.error(message, fields),
+};
 await using started = new AsyncDisposableStack();
 const folder = await mkdtemp(join(tmpdir(), 'claimcheck-bench-'));
 await chmod(folder, 0o755);
