@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import type { QueueKind } from './chaos/arena.ts';
 import { runScenario } from './chaos/run.ts';
+import type { Scenario } from './chaos/scenario.ts';
 import { SCENARIOS } from './chaos/scenarios/index.ts';
 import { startServers } from './chaos/servers.ts';
 
@@ -38,3 +39,35 @@ describe.concurrent('jobs and webhooks survive', () => {
     120_000,
   );
 });
+
+test('a verdict names every invariant that does not hold', async () => {
+  await using servers = await startServers();
+  const sabotage: Scenario = {
+    name: 'sabotage',
+    summary: 'what the product must never do, done by hand',
+    queues: ['postgres'],
+    size: { api: 1, worker: 1 },
+    // The webhook that never arrives is waited for this long.
+    deadlineSeconds: 12,
+    async run(arena) {
+      const [gone, twice, paid] = await arena.submitMany(3, [50, 100]);
+      await arena.settle();
+      await arena.observer.rows('delete from jobs where id = $1', [gone?.id]);
+      const copied =
+        'insert into job_events (job_id, sequence, type, state, progress) select $1, 99, type, state, progress from job_events';
+      await arena.observer.rows(`${copied} where job_id = $1 and state = 'COMPLETED'`, [twice?.id]);
+      const headers = { 'idempotency-key': `${paid?.id}-scripted`, 'x-pid': '1' };
+      await fetch(`${arena.upstream.url}/runs`, { method: 'POST', headers, body: JSON.stringify({ tag: 'again', duration_ms: 0 }) });
+      process.kill(arena.fleet.live('worker')[0]?.pid ?? 0, 'SIGKILL');
+      await arena.proxies.receiver.set('refuse');
+      await arena.submitMany(1, [50, 100]);
+    },
+  };
+  const { signal } = new AbortController();
+  const run = { scenario: sabotage, queue: 'postgres', jobs: 4, seed: 1, servers, dir: servers.dir, signal, report: () => {} } as const;
+  const verdict = await runScenario(run);
+  expect(verdict).toMatchObject({ lost: 1, duplicateTerminals: 1, webhooksMissing: 1, unaskedExits: 1, duplicateSubmits: 1 });
+  expect(verdict.broken.join('\n')).toMatch(
+    /did not settle(.|\n)*SIGKILL unasked(.|\n)*not terminal(.|\n)*more than once(.|\n)*never told to their webhook(.|\n)*more often than kills explain/,
+  );
+}, 60_000);

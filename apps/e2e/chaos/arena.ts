@@ -78,8 +78,11 @@ export interface Arena extends Servers, AsyncDisposable {
 
   /** Books injected faults. */
   count(faults?: number): void;
-  /** Books the time from now until `progress`, which the scenario waits for at its end. More than `limitSeconds` breaks an invariant. */
-  expectRecovery(limitSeconds: number, progress: Promise<unknown>): void;
+  /**
+   * Books the time from now until `progress`, which the scenario waits for at its end at the latest. More than `limitSeconds` breaks an
+   * invariant. Resolves when it has come, or when it is too late for that.
+   */
+  expectRecovery(limitSeconds: number, progress: Promise<unknown>): Promise<void>;
   /** As `expectRecovery`, for any new job: small ones are submitted until one of them reaches the upstream. */
   expectWork(limitSeconds: number): Promise<void>;
   violate(sentence: string): void;
@@ -156,6 +159,7 @@ export async function openArena(options: ArenaOptions): Promise<Arena> {
   const recoveries: number[] = [];
   const expected: Promise<void>[] = [];
   const blindSubmits = new Map<string, number>();
+  const killedAt = new Map<number, number>();
   let faults = 0;
   let tags = 0;
   const wait = <Value>(promise: Promise<Value>) => withSignal(promise, signal);
@@ -180,7 +184,12 @@ export async function openArena(options: ArenaOptions): Promise<Arena> {
   const forgive = async (sinceMs: number, isAffected: (submission: Submission) => boolean) => {
     const open = Array.from(upstream.submissions).filter(([, made]) => {
       const last = made.at(-1);
-      return last && isAffected(last) && (last.answeredAtMs === undefined || last.answeredAtMs > sinceMs - HANDLE_SAVED_MS);
+      return (
+        last &&
+        last.atMs <= (killedAt.get(last.pid) ?? last.atMs) &&
+        isAffected(last) &&
+        (last.answeredAtMs === undefined || last.answeredAtMs > sinceMs - HANDLE_SAVED_MS)
+      );
     });
     const unsaved = await observer.rows<{ job_id: string }>(
       `select job_id from attempts where job_id = any($1::uuid[]) and handle is null and (finished_at is null or outcome = 'lost')`,
@@ -235,11 +244,12 @@ export async function openArena(options: ArenaOptions): Promise<Arena> {
         (error: unknown) => violate(`no recovery: ${error instanceof Error ? error.message : error}`),
       );
       expected.push(seen);
+      return seen;
     },
     async expectWork(limitSeconds) {
       const over = new AbortController();
       const reached = Promise.withResolvers<void>();
-      arena.expectRecovery(limitSeconds, reached.promise);
+      void arena.expectRecovery(limitSeconds, reached.promise);
       // That it never came is told where it is expected.
       void reached.promise.then(
         () => over.abort(),
@@ -255,7 +265,9 @@ export async function openArena(options: ArenaOptions): Promise<Arena> {
       }
     },
     async killWorker(worker) {
-      await fleet.end(worker, 'SIGKILL');
+      const killed = fleet.end(worker, 'SIGKILL');
+      killedAt.set(worker.pid, performance.now());
+      await killed;
       await forgive(performance.now(), ({ pid }) => pid === worker.pid);
       faults += 1;
     },
@@ -291,7 +303,11 @@ export async function openArena(options: ArenaOptions): Promise<Arena> {
     },
     recoveries,
     violations,
-    blindSubmits: (jobId) => blindSubmits.get(jobId) ?? 0,
+    blindSubmits(jobId) {
+      // What a killed worker had sent still arrives.
+      const late = upstream.submissions.get(jobId)?.filter(({ pid, atMs }) => atMs > (killedAt.get(pid) ?? Number.POSITIVE_INFINITY));
+      return (blindSubmits.get(jobId) ?? 0) + (late?.length ?? 0);
+    },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
   return arena;

@@ -49,5 +49,6 @@ export async function runScenario({ scenario, jobs, seed, slack = 1, signal, rep
   signal.throwIfAborted();
   const verdict = await judge(arena, scenario.name, startedMs);
   report(`${title}: ${verdict.broken.length === 0 ? 'holds' : 'BROKEN'} after ${verdict.seconds.toFixed(0)} s`);
+  for (const sentence of verdict.broken) report(`${title}: ${sentence}`);
   return verdict;
 }

@@ -58,7 +58,7 @@ async function killWhileInserting(
     await arena.fleet.end(api, 'SIGKILL');
     arena.count();
     await lock.letGo();
-    arena.expectRecovery(ANSWERED_SECONDS, acknowledged);
+    void arena.expectRecovery(ANSWERED_SECONDS, acknowledged);
     await arena.wait(acknowledged);
   } finally {
     await lock.letGo();

@@ -24,7 +24,7 @@ export const dispatcherScenarios: readonly Scenario[] = [
           `select job_id from deliveries where state = 'PENDING' and claim > send_count and next_send_at > now() + interval '50 seconds'`,
         );
         const unheard = claimed.find(({ job_id }) => !arena.receiver.received.has(job_id));
-        if (unheard) arena.expectRecovery(SENT_AGAIN_SECONDS, arena.receiver.hasHeardOf(unheard.job_id));
+        if (unheard) void arena.expectRecovery(SENT_AGAIN_SECONDS, arena.receiver.hasHeardOf(unheard.job_id));
         await arena.replace('dispatcher');
       }),
   },
@@ -43,7 +43,7 @@ export const dispatcherScenarios: readonly Scenario[] = [
         const { release } = await arena.wait(caught);
         if (dispatcher) await arena.fleet.end(dispatcher, 'SIGKILL');
         arena.count();
-        arena.expectRecovery(SENT_AGAIN_SECONDS, arena.receiver.hearsAgainOf(id));
+        void arena.expectRecovery(SENT_AGAIN_SECONDS, arena.receiver.hearsAgainOf(id));
         release();
         await arena.replace('dispatcher');
       }),

@@ -88,6 +88,6 @@ async function flush(arena: Arena): Promise<void> {
   arena.count();
   const forgotten = await waiting();
   const healed = Promise.all(forgotten.map(({ id }) => arena.started(id)));
-  arena.expectRecovery(LIMITS.flushed, healed);
+  void arena.expectRecovery(LIMITS.flushed, healed);
   await arena.wait(healed);
 }

@@ -2,54 +2,50 @@
 import type { Arena } from '../arena.ts';
 import type { PartProcess } from '../fleet.ts';
 import { BOTH, LIMITS, type Scenario } from '../scenario.ts';
+import type { Point } from '../upstream.ts';
 
 /** Stopping gives this many attempts back, in this many seconds. */
 const IN_FLIGHT = 300;
 const STOP_SECONDS = 5;
 
+/** Workers at the start, and how many of them die together in each round: enough must be left to go on. */
+const WORKERS = 6;
+const VICTIMS = 4;
+const ROUNDS = 5;
+
 export const workerScenarios: readonly Scenario[] = [
   {
     name: 'worker-before-submit',
-    summary: 'kill -9 of a worker between its claim and its submission upstream',
+    summary: 'kill -9 of workers between their claim and their submission upstream',
     queues: BOTH,
-    size: { worker: 3 },
-    deadlineSeconds: 180,
-    run: (arena) => arena.rounds(20, () => killAt(arena, 'gate')),
+    size: { worker: WORKERS },
+    deadlineSeconds: 240,
+    run: (arena) => arena.rounds(ROUNDS, () => killTogether(arena, () => catchAt(arena, 'gate'))),
   },
   {
     name: 'worker-after-submit',
-    summary: 'kill -9 of a worker whose submission has arrived upstream, before it has the handle',
+    summary: 'kill -9 of workers whose submission has arrived upstream, before they have the handle',
     queues: BOTH,
-    size: { worker: 3 },
-    deadlineSeconds: 180,
-    run: (arena) => arena.rounds(20, () => killAt(arena, 'submit')),
+    size: { worker: WORKERS },
+    deadlineSeconds: 240,
+    run: (arena) => arena.rounds(ROUNDS, () => killTogether(arena, () => catchAt(arena, 'submit'))),
   },
   {
     name: 'worker-with-handle',
-    summary: 'kill -9 of a worker that waits for runs whose handles it has saved',
+    summary: 'kill -9 of workers that wait for runs whose handles they have saved',
     queues: BOTH,
-    size: { worker: 3 },
-    deadlineSeconds: 180,
-    run: (arena) =>
-      arena.rounds(20, async () => {
-        const tag = arena.newTag();
-        // The first look at a run comes after its handle was saved.
-        const caught = arena.upstream.catchNext('check', tag);
-        const { id } = await arena.submit(tag);
-        const { pid, release } = await arena.wait(caught);
-        await killAndExpect(arena, pid, id);
-        release();
-        arena.upstream.finish(tag);
-        await arena.replace('worker');
-      }),
+    size: { worker: WORKERS },
+    deadlineSeconds: 240,
+    // The first look at a run comes after its handle was saved.
+    run: (arena) => arena.rounds(ROUNDS, () => killTogether(arena, () => catchAt(arena, 'check'))),
   },
   {
     name: 'worker-in-ending',
-    summary: 'kill -9 of a worker inside the transaction that ends a job',
+    summary: 'kill -9 of workers inside the transaction that ends a job',
     queues: BOTH,
-    size: { worker: 3 },
-    deadlineSeconds: 180,
-    run: (arena) => arena.rounds(20, () => killInEnding(arena)),
+    size: { worker: WORKERS },
+    deadlineSeconds: 240,
+    run: (arena) => arena.rounds(ROUNDS, () => killTogether(arena, () => catchInEnding(arena))),
   },
   {
     name: 'worker-sigterm',
@@ -60,45 +56,71 @@ export const workerScenarios: readonly Scenario[] = [
   },
 ];
 
-async function killAt(arena: Arena, point: 'gate' | 'submit'): Promise<void> {
+/** A job whose worker stands still at the point where it is to die. */
+interface Target {
+  readonly id: string;
+  readonly pid: number;
+  /** Lets go of whatever holds the worker; called when it is dead. */
+  release(): Promise<void>;
+}
+
+/** Brings several jobs to the point, kills their workers together, and waits until others have gone on with each. */
+async function killTogether(arena: Arena, bring: () => Promise<Target>): Promise<void> {
+  const targets = await Promise.all(Array.from({ length: VICTIMS }, bring));
+  const pids = new Set(targets.map(({ pid }) => pid));
+  const recovered = targets.map(({ id, pid }) => {
+    const goesOn = arena.upstream.hears(id, (other) => other !== pid);
+    return arena.expectRecovery(LIMITS.workerCrash, goesOn);
+  });
+  await Promise.all(Array.from(pids, (pid) => arena.killWorker(workerOf(arena, pid))));
+  await Promise.all(targets.map(({ release }) => release()));
+  await Promise.all(Array.from(pids, () => arena.replace('worker')));
+  // A second kill before that would be measured with the first.
+  await Promise.all(recovered);
+}
+
+export async function catchAt(arena: Arena, point: Point): Promise<Target> {
   const tag = arena.newTag();
   const caught = arena.upstream.catchNext(point, tag);
-  const { id } = await arena.submit(tag, { durationMs: 300, gate: true });
+  const { id } = await arena.submit(tag, { gate: point === 'gate' });
   const { pid, release } = await arena.wait(caught);
-  await killAndExpect(arena, pid, id);
-  release();
-  await arena.replace('worker');
+  return {
+    id,
+    pid,
+    async release() {
+      release();
+      arena.upstream.finish(tag);
+    },
+  };
 }
 
-/** Kills the worker and expects another one to go on with the job. */
-export async function killAndExpect(arena: Arena, pid: number, jobId: string): Promise<void> {
-  const goesOn = arena.upstream.hears(jobId, (other) => other !== pid);
-  await arena.killWorker(workerOf(arena, pid));
-  arena.expectRecovery(LIMITS.workerCrash, goesOn);
-}
-
-export function workerOf(arena: Arena, pid: number): PartProcess {
-  const worker = arena.fleet.live('worker').find((one) => one.pid === pid);
-  if (!worker) throw new Error(`no worker has the pid ${pid}`);
-  return worker;
-}
-
-async function killInEnding(arena: Arena): Promise<void> {
+async function catchInEnding(arena: Arena): Promise<Target> {
   const tag = arena.newTag();
   const looked = arena.upstream.catchNext('check', tag);
   const { id } = await arena.submit(tag);
-  const first = await arena.wait(looked);
+  const { pid, release } = await arena.wait(looked);
   const lock = await arena.observer.lock('select from jobs where id = $1 for update', [id]);
-  try {
-    arena.upstream.finish(tag);
-    first.release();
-    const name = `claimcheck-worker-${first.pid}`;
-    await arena.until(async () => (await lock.waiting()).includes(name));
-    await killAndExpect(arena, first.pid, id);
-  } finally {
-    await lock.letGo();
-  }
-  await arena.replace('worker');
+  arena.upstream.finish(tag);
+  release();
+  await arena.until(async () => (await lock.waiting()).includes(`claimcheck-worker-${pid}`));
+  return { id, pid, release: lock.letGo };
+}
+
+/** Kills the worker that holds the job and expects another one to go on with it. */
+export async function killAndExpect(arena: Arena, { id, pid, release }: Target): Promise<void> {
+  const recovered = arena.expectRecovery(
+    LIMITS.workerCrash,
+    arena.upstream.hears(id, (other) => other !== pid),
+  );
+  await arena.killWorker(workerOf(arena, pid));
+  await release();
+  await recovered;
+}
+
+function workerOf(arena: Arena, pid: number): PartProcess {
+  const worker = arena.fleet.live('worker').find((one) => one.pid === pid);
+  if (!worker) throw new Error(`no worker has the pid ${pid}`);
+  return worker;
 }
 
 async function stopBusyWorker(arena: Arena): Promise<void> {
@@ -109,7 +131,7 @@ async function stopBusyWorker(arena: Arena): Promise<void> {
   const [held] = arena.upstream.activeOf(worker.pid);
   const startedMs = performance.now();
   if (held !== undefined)
-    arena.expectRecovery(
+    void arena.expectRecovery(
       LIMITS.workerCrash,
       arena.upstream.hears(held, (pid) => pid !== worker.pid),
     );
