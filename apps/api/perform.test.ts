@@ -20,7 +20,7 @@ describe('with a worker', () => {
   const onceProcessing = (id: string) => get(`/v2/requests/${id}/status?wait=10`);
 
   test('a failed job is served as 422 with its error, by status and by result', async () => {
-    const id = await service.submit({ prompt: '[[fail:The lens cap was on.]]' });
+    const id = await service.submit({ prompt: '[[slow:2000]] [[fail:The lens cap was on.]]' });
     expect((await onceProcessing(id)).status).toBe(200);
     for (const path of [`/v2/requests/${id}/status?wait=10`, `/v2/requests/${id}`, `/v1/requests/${id}`]) {
       const response = await get(path);
@@ -60,7 +60,7 @@ describe('with a worker', () => {
   });
 
   test('a status that is waited for answers on the next change, not at the end of the wait', async () => {
-    const id = await service.submit({ prompt: '[[slow:400]]' });
+    const id = await service.submit({ prompt: '[[slow:3000]]' });
     expect(await jsonOf(await onceProcessing(id))).toMatchObject({ status: 'PROCESSING' });
     const startedMs = performance.now();
     expect(await jsonOf(await get(`/v2/requests/${id}/status?wait=60`))).toMatchObject({ status: 'COMPLETED', progress: 1 });

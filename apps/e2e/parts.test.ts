@@ -44,7 +44,7 @@ describe.each(['redis', 'postgres'] as const)('with the queue on %s', (backend) 
     const startedMs = performance.now();
     expect(await Promise.all(parts.map((part) => part.end('SIGTERM')))).toEqual([0, 0, 0, 0]);
     expect(performance.now() - startedMs).toBeLessThan(5_000);
-  }, 60_000);
+  }, 120_000);
 });
 
 test('a part without a database, or before the migration, says what to do', async () => {
@@ -62,14 +62,14 @@ test('a part without a database, or before the migration, says what to do', asyn
   await using stranger = startProcess('apps/api/main.ts', { DATABASE_URL: database.url.replace(/:[^:@]+@/, ':wrong@') });
   expect(await stranger.exited).toBe(1);
   expect(stranger.output()).toMatch(/\(DATABASE_URL\) cannot be reached: password authentication failed/);
-}, 60_000);
+}, 120_000);
 
 test('migrating twice applies nothing the second time', async () => {
   await using database = await createTestDatabase();
   await using migration = startProcess('apps/standalone/migrate.ts', { DATABASE_URL: database.url });
   expect(await migration.exited).toBe(0);
   expect(migration.output()).toContain('The database is up to date.');
-});
+}, 120_000);
 
 test('a database that comes up late is waited for', async () => {
   await using database = await createTestDatabase();
@@ -84,7 +84,7 @@ test('a database that comes up late is waited for', async () => {
   await listenOn(server, port);
   expect(await migration.exited).toBe(0);
   server.close();
-}, 60_000);
+}, 120_000);
 
 async function freePort(): Promise<number> {
   const server = createServer();

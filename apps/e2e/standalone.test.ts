@@ -68,7 +68,7 @@ test('the first job: the printed line works as pasted, the result is a picture, 
     'updated_at',
   ]);
   expect(receiver.received[0]?.body).toMatchObject({ id: told, status: 9, error: '', session_id: null });
-}, 60_000);
+}, 120_000);
 
 test('a second start on the same data is refused with a sentence, and a restart keeps jobs and keys', async () => {
   await using folder = await temporaryFolder();
@@ -88,7 +88,7 @@ test('a second start on the same data is refused with a sentence, and a restart 
   await using again = await startStandalone(folder.path);
   expect(again.key).toBe('');
   expect((await clientOf(again.url, first.key).get(`/v2/requests/${id}`)).body).toMatchObject({ status: 'COMPLETED', prompt: 'kept' });
-}, 60_000);
+}, 120_000);
 
 test('Ctrl-C ends within five seconds, with a job, a stream and a long poll under way', async () => {
   await using folder = await temporaryFolder();
@@ -97,7 +97,9 @@ test('Ctrl-C ends within five seconds, with a job, a stream and a long poll unde
   const id = await client.submit({ prompt: '[[hang]]' });
   await expect.poll(async () => (await client.get(`/v2/requests/${id}/status`)).body.status, POLL).toBe('PROCESSING');
   const stream = await fetch(`${service.url}/v2/requests/${id}/events`, { headers: { 'x-api-key': service.key } });
-  const streamed = stream.text();
+  const reader = stream.body?.pipeThrough(new TextDecoderStream()).getReader();
+  let streamed = '';
+  while (!streamed.includes('"status":"PROCESSING"')) streamed += (await reader?.read())?.value ?? '';
   const polled = client.get(`/v2/requests/${id}/status?wait=60`);
   const pid = await postgresPid(folder.path);
 
@@ -105,9 +107,10 @@ test('Ctrl-C ends within five seconds, with a job, a stream and a long poll unde
   expect(await service.end('SIGINT')).toBe(0);
   expect(performance.now() - startedMs).toBeLessThan(5_000);
   expect(isAlive(pid)).toBe(false);
-  expect(await streamed).toContain('"status":"PROCESSING"');
+  // Ended, and not cut off.
+  expect(await reader?.read()).toMatchObject({ done: true });
   expect((await polled).status).toBe(200);
-}, 60_000);
+}, 120_000);
 
 test('kill -9 in the middle of ten jobs: after the next start all complete, and every webhook arrives', async () => {
   await using folder = await temporaryFolder();
@@ -127,7 +130,7 @@ test('kill -9 in the middle of ten jobs: after the next start all complete, and 
   const statuses = await Promise.all(ids.map(async (id) => (await recovered.ended(id)).status));
   expect(statuses).toEqual(ids.map(() => 'COMPLETED'));
   await expect.poll(() => new Set(receiver.received.map(({ body }) => body.id)), POLL).toEqual(new Set(ids));
-}, 90_000);
+}, 120_000);
 
 test('a result is there for its time, and then the id is unknown and the file gone', async () => {
   await using folder = await temporaryFolder();
@@ -141,7 +144,7 @@ test('a result is there for its time, and then the id is unknown and the file go
   await expect.poll(async () => (await client.get(`/v2/requests/${id}`)).status, POLL).toBe(404);
   expect((await fetch(String(body.output))).status).toBe(404);
   await expect.poll(() => assetFiles(folder.path), POLL).toEqual([]);
-}, 60_000);
+}, 120_000);
 
 test('a failed job is a 422 with its error, and a flaky one completes at its third attempt', async () => {
   await using folder = await temporaryFolder();
@@ -157,7 +160,7 @@ test('a failed job is a 422 with its error, and a flaky one completes at its thi
   expect((await client.ended(flaky)).status).toBe('COMPLETED');
   const events = await (await fetch(`${service.url}/v2/requests/${flaky}/events`, { headers: { 'x-api-key': service.key } })).text();
   expect(events.match(/event: status\ndata: .*"PROCESSING"/g)).toHaveLength(3);
-}, 60_000);
+}, 120_000);
 
 test('keys are made, listed without their secrets, and revoked, while the service runs and while it does not', async () => {
   await using folder = await temporaryFolder();
@@ -181,7 +184,7 @@ test('keys are made, listed without their secrets, and revoked, while the servic
   expect(await keys('revoke', id)).toMatchObject({ code: 1, output: expect.stringContaining('no live key') });
   expect(await keys('burn')).toMatchObject({ code: 1, output: expect.stringContaining('Usage:') });
   expect(await keys('--help')).toMatchObject({ code: 0, output: expect.stringContaining('Usage:') });
-}, 60_000);
+}, 120_000);
 
 test('a start that cannot work says why in one go, without a stack, and exits with 1', async () => {
   await using folder = await temporaryFolder();
@@ -206,4 +209,4 @@ test('a start that cannot work says why in one go, without a stack, and exits wi
       await expect(access(join(dir.path, 'postgres', 'postmaster.pid'))).rejects.toThrow();
     }),
   );
-}, 60_000);
+}, 120_000);
