@@ -99,7 +99,7 @@ export function openEngine(options: EngineOptions): Engine {
     keys: makeKeys(context),
     assets: context.assets,
     sweep: makeSweep(context, settle, ring),
-    startWorker: (worker) => startWorker(context, settle, ring, worker),
+    startWorker: (worker) => startWorker(context, settle, worker),
     startDispatcher: () => startDispatcher(context, options.userAgent ?? 'claimcheck'),
     async health() {
       const [database, migrations, queue] = await Promise.allSettled([

@@ -26,6 +26,7 @@ import type { EngineContext } from './context.ts';
 import type { Consumer } from './queue.ts';
 import { retryDelayMs } from './retry.ts';
 import type { Settle } from './settle.ts';
+import { listWaiting } from './storage/due-jobs.ts';
 import {
   type Claim,
   type ClaimedAttempt,
@@ -40,7 +41,7 @@ import {
   requeueJobs,
   saveHandles,
 } from './storage/transitions.ts';
-import { doorbellOf, type Ring } from './submit.ts';
+import { doorbellOf } from './submit.ts';
 
 export interface WorkerOptions {
   /** Names this worker in its attempts. */
@@ -89,10 +90,12 @@ interface HeldAttempt extends Ownership {
   isStarting: boolean;
 }
 
-export function startWorker(context: EngineContext, settle: Settle, ring: Ring, options: WorkerOptions): RunningWorker {
+export function startWorker(context: EngineContext, settle: Settle, options: WorkerOptions): RunningWorker {
   const { clock, database, log, queue, signals } = context;
   const held = new Map<string, HeldAttempt>();
   const stopping = new AbortController();
+  /** Jobs that wait for somebody else: rung for when this worker takes no more doorbells, lest it swallow them itself. */
+  const unanswered = new Set<string>();
   const byJob = { keyOf: ({ jobId }: { readonly jobId: string }) => jobId };
   const claim = coalesce((claims: readonly Claim[]) => claimJobs(database.sql, claims, LEASE_SECONDS), byJob);
   const requeue = coalesce((requeues: readonly Requeue[]) => requeueJobs(database.sql, requeues), byJob);
@@ -122,7 +125,10 @@ export function startWorker(context: EngineContext, settle: Settle, ring: Ring, 
   const renewing = keepLeases();
 
   async function answerDoorbell(jobId: string, provider: string, upstream: Upstream): Promise<void> {
-    if (stopping.signal.aborted) return;
+    if (stopping.signal.aborted) {
+      unanswered.add(jobId);
+      return;
+    }
     const claimed = await claim({ jobId, workerId: options.workerId });
     if (!claimed) return;
     const { job } = claimed;
@@ -235,7 +241,7 @@ export function startWorker(context: EngineContext, settle: Settle, ring: Ring, 
     log.info({ jobId: job.id, attempt: job.attempt, provider: job.provider, reason }, 'attempt stopped');
     if (reason === 'stopping') {
       const released = await requeue({ ...owner(attempt), outcome: 'released', delayMs: 0 });
-      if (released) ring(doorbellOf(released));
+      if (released) unanswered.add(released.id);
     }
     if (reason === 'ended' && handle !== undefined && upstream.cancel) {
       const run: Run = {
@@ -321,6 +327,9 @@ export function startWorker(context: EngineContext, settle: Settle, ring: Ring, 
       );
       await Promise.all(consumers.map((consumer) => consumer.close()));
       closed.abort();
+      const waiting = await listWaiting(database.sql, [...unanswered]).catch(() => []);
+      // If it fails the sweep rings.
+      await queue.ring(waiting.map(doorbellOf)).catch((error: unknown) => log.warn({ error }, 'doorbells not rung'));
       await Promise.all([late, renewing]);
     },
   };

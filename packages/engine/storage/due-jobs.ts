@@ -55,6 +55,13 @@ function toWaiting({ priority, ...job }: WaitingRow): Waiting {
   return { ...job, priority: PRIORITIES[priority] ?? 'normal' };
 }
 
+/** Of these jobs, those that wait. */
+export async function listWaiting(sql: SqlLike, ids: readonly string[]): Promise<readonly Waiting[]> {
+  const rows = await sql<WaitingRow[]>`
+    select id, provider, attempt, priority from jobs where id = any(${ids}::uuid[]) and state = 'QUEUED' and available_at <= db_now()`;
+  return rows.map(toWaiting);
+}
+
 /** Jobs that wait although they are due and whose doorbell may have been lost; marks them as rung. */
 export async function listSilent(
   sql: SqlLike,
