@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { AppError } from './errors.ts';
-import { fromJsonText, JSON_DEPTH_MAX, jsonPointer, membersOf, objectFrom, parseExactJson, toJsonText } from './json.ts';
+import { fromJsonText, isJsonObject, JSON_DEPTH_MAX, jsonPointer, membersOf, objectFrom, parseExactJson, toJsonText } from './json.ts';
 
 function refusalOf(text: string): AppError {
   try {
@@ -20,9 +20,15 @@ describe('a document', () => {
   });
 
   test.each([
-    ['{"a":}', 'line 1, column 6'],
+    ['{"a":}', 'line 1, column 6 (character 6)'],
     ['{"a":1,}', 'line 1, column 8'],
-    ['{\n  "a": 1\n  "b": 2\n}', 'line 3, column 3'],
+    ['{\n  "a": 1\n  "b": 2\n}', 'line 3, column 3 (character 14)'],
+    ['\r\n{"a":\r\n}', 'line 3, column 1 (character 10)'],
+    ['\ufeff{}', 'line 1, column 1'],
+    ['"a\tb"', 'line 1, column 1'],
+    ['NaN', 'line 1, column 1'],
+    ['[1] // c', 'line 1, column 5'],
+    ['{"a":1}\u0000', 'line 1, column 8'],
     ['[1 2]', 'line 1, column 4'],
     ['{"a":01}', 'line 1, column 7'],
     ['{"a":1}}', 'line 1, column 8'],
@@ -49,8 +55,17 @@ describe('a document', () => {
     ['{"b":["ok","\\ud800"]}', '/b/1'],
     ['{"c":{"d":"\\udc00\\ud800"}}', '/c/d'],
     ['{"e":{"k\\u0000":1}}', '/e'],
+    ['{"e":{"ok":[1],"\\ud800":1}}', '/e'],
+    ['{"f/g":"\ud800"}', '/f~1g'],
+    ['{"__proto__":"\\u0000"}', '/__proto__'],
   ])('with text that cannot be stored is refused with its pointer: %s', (text, pointer) => {
-    expect(refusalOf(text).problems).toEqual([{ pointer, message: expect.any(String) }]);
+    const refusal = refusalOf(text);
+    expect(refusal.problems).toEqual([{ pointer, message: expect.any(String) }]);
+    expect(refusal.message).toContain(`The text at "${pointer}" contains`);
+  });
+
+  test.each(['"\\u0000"', '{"ok":1,"k\\u0000":2}'])('with such text at its top is refused as a whole: %s', (text) => {
+    expect(refusalOf(text)).toMatchObject({ message: expect.stringContaining('The body contains'), problems: [{ pointer: '' }] });
   });
 
   test('may hold any real character, in pairs of surrogates too', () => {
@@ -76,6 +91,19 @@ describe('the members of an object', () => {
     expect(value).toEqual({ a: 3, b: 2 });
   });
 
+  test('are told apart by what their keys mean, however those are written', () => {
+    const { text } = parseExactJson(' \t{ "c\\u0061"\t:\n[1 , 2 ]\r\n, "x" : 0 ,"ca"\t:\t-0.0e-1 }');
+    expect([...membersOf(text)]).toEqual([
+      ['ca', '-0.0e-1'],
+      ['x', '0'],
+    ]);
+  });
+
+  test('keep keys that need escapes', () => {
+    const { text, value } = parseExactJson('{"a\\"b\\\\":1,"\\n":2,"":3}');
+    expect(parseExactJson(objectFrom(membersOf(text))).value).toEqual(value);
+  });
+
   test('of an empty object are none', () => {
     expect(membersOf(parseExactJson('{ }').text).size).toBe(0);
     expect(objectFrom([])).toBe('{}');
@@ -86,7 +114,13 @@ test('a value of our own goes to text and back', () => {
   expect(fromJsonText(toJsonText({ a: [1, 'x', null] }))).toEqual({ a: [1, 'x', null] });
 });
 
+test('only an object counts as one', () => {
+  expect([{}, [], null, 'x', 1, undefined].filter(isJsonObject)).toEqual([{}]);
+});
+
 test('a pointer escapes what separates its parts', () => {
   expect(jsonPointer(['a/b', 'c~d', 0])).toBe('/a~1b/c~0d/0');
+  expect(jsonPointer(['~1'])).toBe('/~01');
+  expect(jsonPointer([''])).toBe('/');
   expect(jsonPointer([])).toBe('');
 });

@@ -3,7 +3,7 @@ import { isTerminal, STATES, statesBefore, TRANSITIONS } from './states.ts';
 
 test('a terminal state is one that nothing leaves', () => {
   expect(STATES.filter(isTerminal)).toEqual(['COMPLETED', 'FAILED', 'CANCELLED']);
-  for (const state of STATES.filter(isTerminal)) expect(TRANSITIONS[state]).toEqual([]);
+  for (const state of STATES) expect(isTerminal(state)).toBe(STATES.every((to) => !statesBefore(to).includes(state)));
 });
 
 test('every state can be reached from QUEUED', () => {
@@ -16,5 +16,6 @@ test('the states before one are those with a transition to it', () => {
   expect(statesBefore('PROCESSING')).toEqual(['QUEUED']);
   expect(statesBefore('COMPLETED')).toEqual(['PROCESSING']);
   expect(statesBefore('FAILED')).toEqual(['QUEUED', 'PROCESSING']);
+  expect(statesBefore('CANCELLED')).toEqual(['QUEUED', 'PROCESSING']);
   expect(statesBefore('QUEUED')).toEqual(['PROCESSING']);
 });
