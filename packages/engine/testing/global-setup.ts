@@ -9,6 +9,7 @@ import type { TestProject } from 'vitest/node';
 import { startEmbeddedPostgres } from '../embedded-postgres.ts';
 import { savedDataPath } from '../embedded-postgres-place.ts';
 import { migrateDatabase } from '../migrate.ts';
+import { type Program, providePrograms } from './programs.ts';
 import { startRedis } from './redis.ts';
 
 declare module 'vitest' {
@@ -19,6 +20,12 @@ declare module 'vitest' {
   }
 }
 
+/** What runs the examples of the page for receivers of webhooks. */
+const EXAMPLE_PROGRAMS: readonly Program[] = [
+  { names: ['python3'], debianPackage: 'python3', advice: 'The tests need Python: install python3.' },
+  { names: ['openssl'], debianPackage: 'openssl', advice: 'The tests need OpenSSL: install openssl.' },
+];
+
 /** Called by vitest before the first test file; what it returns is called after the last. */
 export async function setup(project: TestProject): Promise<() => Promise<void>> {
   await using started = new AsyncDisposableStack();
@@ -27,7 +34,8 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
   // Root's Postgres runs as another user, who must be able to pass.
   await chmod(dir, 0o755);
 
-  // Redis first: it is the one that may be missing, and that should be said at once.
+  // First what may be missing, and that should be said at once.
+  await providePrograms(EXAMPLE_PROGRAMS);
   const redisUrl = await startRedis(join(dir, 'redis'), started);
   const templateDatabaseUrl = await startPostgres(join(dir, 'postgres'), started);
   project.provide('templateDatabaseUrl', templateDatabaseUrl);
