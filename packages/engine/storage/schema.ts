@@ -1,5 +1,5 @@
 /** The tables as Drizzle sees them. `migrations/` is the truth; a test compares the two. */
-import { bigint, customType, integer, pgTable, primaryKey, real, smallint, text, timestamp, uuid } from 'drizzle-orm/pg-core';
+import { bigint, boolean, customType, integer, pgTable, primaryKey, real, smallint, text, timestamp, uuid } from 'drizzle-orm/pg-core';
 
 const bytea = customType<{ data: Buffer; driverData: Buffer }>({ dataType: () => 'bytea' });
 /** JSON as its exact text; see `connection.ts`. */
@@ -140,3 +140,21 @@ export const sends = pgTable(
   },
   (table) => [primaryKey({ columns: [table.deliveryId, table.number] })],
 );
+
+export const webhookSecrets = pgTable('webhook_secrets', {
+  id: uuid('id').primaryKey(),
+  callerId: uuid('caller_id').notNull(),
+  number: integer('number').notNull(),
+  sealedSecret: text('sealed_secret').notNull(),
+  sealedPrivateKey: text('sealed_private_key'),
+  publicKey: text('public_key'),
+  createdAt: instant('created_at').notNull(),
+  signsUntil: instant('signs_until'),
+});
+
+export const webhookSettings = pgTable('webhook_settings', {
+  callerId: uuid('caller_id').primaryKey(),
+  signsV1a: boolean('signs_v1a').notNull(),
+  createdAt: instant('created_at').notNull(),
+  updatedAt: instant('updated_at').notNull(),
+});
