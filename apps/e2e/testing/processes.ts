@@ -24,7 +24,12 @@ export interface StartedProcess extends AsyncDisposable {
 
 /** Runs `node <main>` from the root of the repository, with only the variables given. */
 export function startProcess(main: string, environment: Environment = {}, args: readonly string[] = []): StartedProcess {
-  const child = spawn(process.execPath, [main, ...args], {
+  return startProgram(process.execPath, [main, ...args], environment);
+}
+
+/** Like {@link startProcess}, for another program than Node. */
+export function startProgram(program: string, args: readonly string[], environment: Environment = {}): StartedProcess {
+  const child = spawn(program, args, {
     cwd: ROOT,
     env: { PATH: process.env.PATH, HOME: process.env.HOME, ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
