@@ -1,5 +1,14 @@
 /** The HTTP application: mounts every dialect's route table, files and health. Works without a socket: `app.request(…)`. */
-import { AppError, type Catalog, type Dialect, type DialectRoute, type Log, type Model, type Operations } from '@claimcheck/core';
+import {
+  AppError,
+  type Catalog,
+  type Dialect,
+  type DialectRoute,
+  type Log,
+  type Model,
+  type Operations,
+  PUBLIC_OPERATIONS,
+} from '@claimcheck/core';
 import type { Engine } from '@claimcheck/engine';
 import { type Context, Hono } from 'hono';
 import { toResponse } from './answer.ts';
@@ -7,6 +16,7 @@ import { toAppError } from './app-error.ts';
 import { authenticate } from './authenticate.ts';
 import { serveFile } from './files.ts';
 import { perform } from './perform.ts';
+import { performPublic } from './perform-webhooks.ts';
 import { readWireRequest } from './wire-request.ts';
 
 export interface AppDeps {
@@ -96,11 +106,15 @@ function refuseMethod(deps: AppDeps, dialect: Dialect, methods: readonly string[
 }
 
 async function handle(deps: AppDeps, dialect: Dialect, route: DialectRoute, c: Context): Promise<Response> {
-  const callerId = await authenticate(deps.engine.keys, (name) => c.req.header(name));
+  const isPublic = PUBLIC_OPERATIONS.has(route.operation);
+  const callerId = isPublic ? undefined : await authenticate(deps.engine.keys, (name) => c.req.header(name));
   const request = await readWireRequest(c, { body: route.body, ...(deps.publicUrl !== undefined && { publicUrl: deps.publicUrl }) });
   const signal = AbortSignal.any([c.req.raw.signal, deps.closing]);
-  const performer = { callerId, dialect: dialect.name, request, signal };
-  const { outcome, isReplay } = await perform(deps, performer, route.decode(request));
+  const operation = route.decode(request);
+  const { outcome, isReplay } =
+    callerId === undefined
+      ? { outcome: await performPublic(deps.engine, operation), isReplay: false }
+      : await perform(deps, { callerId, dialect: dialect.name, request, signal }, operation);
   const response = await toResponse(route.encode(outcome, request), answerContext(deps, c, signal));
   nameRequest(response, requestIdOf(outcome));
   if (isReplay) response.headers.set('idempotent-replayed', 'true');

@@ -19,6 +19,7 @@ await runProcess(async (signal) => {
     log,
     signal,
     applicationName: 'claimcheck-api',
+    needsSecretKey: true,
     encodeWebhook: webhookEncoder(dialects, { statusNumbering: variables.WEBHOOK_STATUS_NUMBERING }),
   });
   const api = await startApi({

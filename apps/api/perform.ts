@@ -20,6 +20,7 @@ import {
 import type { JobReference } from '@claimcheck/engine';
 import type { AppDeps } from './app.ts';
 import { idempotencyOf } from './idempotency.ts';
+import { performPublic, performWebhooks } from './perform-webhooks.ts';
 import { checkWebhookUrl } from './webhook-url.ts';
 
 export interface Performer {
@@ -44,7 +45,7 @@ export async function perform(deps: AppDeps, performer: Performer, operation: Op
   return submit(deps, performer, operation);
 }
 
-/** Operations on jobs that exist. */
+/** Operations on jobs that exist, and on what belongs to the caller. */
 async function performKnown(deps: AppDeps, performer: Performer, operation: Exclude<Operation, SubmitOperation>): Promise<Outcome> {
   const { engine } = deps;
   switch (operation.kind) {
@@ -75,6 +76,10 @@ async function performKnown(deps: AppDeps, performer: Performer, operation: Excl
       const job = found(await engine.read(reference), operation.id);
       return { job, events: engine.follow(reference, operation.after, performer.signal) };
     }
+    case 'readWebhookKeys':
+      return performPublic(engine, operation);
+    default:
+      return performWebhooks(engine, performer.callerId, operation);
   }
 }
 

@@ -6,7 +6,7 @@ import type { Context } from 'hono';
 export const BODY_BYTES_MAX = 1024 * 1024;
 
 export interface ReadOptions {
-  readonly body: 'json' | 'none';
+  readonly body: 'json' | 'optional json' | 'none';
   readonly publicUrl?: string;
 }
 
@@ -14,7 +14,7 @@ export interface ReadOptions {
 export async function readWireRequest(c: Context, options: ReadOptions): Promise<WireRequest> {
   const url = new URL(c.req.url);
   const params = decodeParams(c.req.param());
-  const body = options.body === 'json' ? await readJson(c.req.raw) : undefined;
+  const body = await readBody(c.req.raw, options.body);
   return {
     method: c.req.method,
     path: url.pathname,
@@ -35,13 +35,26 @@ function decodeParams(params: Readonly<Record<string, string>>): Record<string, 
   return params;
 }
 
-async function readJson(request: Request): Promise<ExactJson> {
+async function readBody(request: Request, kind: ReadOptions['body']): Promise<ExactJson | undefined> {
+  if (kind === 'none') return undefined;
+  if (kind === 'json') {
+    // Before the body, so that nothing is read that cannot be used.
+    checkContentType(request);
+    return parseExactJson(decodeUtf8(await readBytes(request)));
+  }
+  const bytes = await readBytes(request);
+  // Many clients name a content type for a body that they do not send.
+  if (bytes.byteLength === 0) return undefined;
+  checkContentType(request);
+  return parseExactJson(decodeUtf8(bytes));
+}
+
+function checkContentType(request: Request): void {
   const contentType = request.headers.get('content-type')?.split(';')[0]?.trim().toLowerCase();
   if (contentType === undefined || !/^application\/(?:[\w.-]+\+)?json$/.test(contentType)) {
     const sent = contentType === undefined || contentType === '' ? 'none was sent' : `"${contentType}" was sent`;
     throw new AppError('unsupported_media_type', `The body must be JSON with "content-type: application/json"; ${sent}.`);
   }
-  return parseExactJson(decodeUtf8(await readBytes(request)));
 }
 
 /** The whole body, or an error as soon as it is known to be too long: what follows is not read. */

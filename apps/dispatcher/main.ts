@@ -12,6 +12,7 @@ await runProcess(async (signal) => {
     log,
     signal,
     applicationName: 'claimcheck-dispatcher',
+    needsSecretKey: true,
     encodeWebhook: () => {
       throw new Error('a dispatcher ends no jobs');
     },

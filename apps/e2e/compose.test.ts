@@ -118,11 +118,17 @@ describe('the compose file', async () => {
     const secrets = Object.values(services).flatMap(({ environment }) => [
       environment.POSTGRES_PASSWORD,
       environment.BOOTSTRAP_API_KEY,
+      environment.SECRET_KEY,
       environment.DATABASE_URL && /\/\/[^:]+:(.*)@/.exec(environment.DATABASE_URL)?.[1],
     ]);
     const given = secrets.filter((secret) => secret !== undefined);
-    expect(given).toHaveLength(6);
+    expect(given).toHaveLength(8);
     for (const secret of given) expect(secret).toMatch(/^\$\{[A-Z_]+:\?[^}]+\}$/);
+  });
+
+  test('those that sign webhooks or show their secrets have the key of these, and nobody else has', () => {
+    const holders = Object.entries(services).filter(([, { environment }]) => environment.SECRET_KEY !== undefined);
+    expect(holders.map(([name]) => name)).toEqual(['api', 'dispatcher']);
   });
 
   test('only the API can be reached from outside, and only from this machine', () => {

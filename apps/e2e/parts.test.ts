@@ -6,10 +6,11 @@ import { clientOf, type Environment, type StartedProcess, startProcess, temporar
 import { startReceiver } from './testing/receiver.ts';
 
 const KEY = 'a bootstrap key of 24 characters';
+const SECRET_KEY = Buffer.alloc(32, 7).toString('base64');
 const POLL = { timeout: 15_000, interval: 50 };
 
 async function startApi(environment: Environment): Promise<StartedProcess & { readonly url: string }> {
-  const api = startProcess('apps/api/main.ts', { PORT: '0', BOOTSTRAP_API_KEY: KEY, ...environment });
+  const api = startProcess('apps/api/main.ts', { PORT: '0', BOOTSTRAP_API_KEY: KEY, SECRET_KEY, ...environment });
   const [, url = ''] = await api.printed(/"url":"(http:[^"]+)"/);
   return Object.assign(api, { url });
 }
@@ -29,7 +30,7 @@ describe.each(['redis', 'postgres'] as const)('with the queue on %s', (backend) 
     await using first = await startApi(environment);
     await using second = await startApi(environment);
     await using doomed = await startWorker(environment);
-    await using dispatcher = startProcess('apps/dispatcher/main.ts', environment);
+    await using dispatcher = startProcess('apps/dispatcher/main.ts', { ...environment, SECRET_KEY });
     await dispatcher.printed(/dispatcher delivers/);
 
     const id = await clientOf(first.url, KEY).submit({ prompt: '[[slow:3000]]', webhook: receiver.url });
@@ -59,10 +60,31 @@ test('a part without a database, or before the migration, says what to do', asyn
   expect(await early.exited).toBe(1);
   expect(early.output()).toContain('run "npm run migrate"');
 
-  await using stranger = startProcess('apps/api/main.ts', { DATABASE_URL: database.url.replace(/:[^:@]+@/, ':wrong@') });
+  await using stranger = startProcess('apps/api/main.ts', {
+    DATABASE_URL: database.url.replace(/:[^:@]+@/, ':wrong@'),
+    SECRET_KEY,
+  });
   expect(await stranger.exited).toBe(1);
   expect(stranger.output()).toMatch(/\(DATABASE_URL\) cannot be reached: password authentication failed/);
 }, 120_000);
+
+test.each(['api', 'dispatcher'])(
+  'without SECRET_KEY the %s says in one sentence how to make one, and with a wrong one what is wrong',
+  async (part) => {
+    // Nothing listens there: the key is looked at first.
+    const environment = { PORT: '0', DATABASE_URL: 'postgres://nobody@127.0.0.1:1/none' };
+    await using bare = startProcess(`apps/${part}/main.ts`, environment);
+    expect(await bare.exited).toBe(1);
+    expect(bare.output()).toMatch(/^SECRET_KEY is not set.*"openssl rand -base64 32".*\n$/);
+
+    const passphrase = 'correct horse battery staple';
+    await using wrong = startProcess(`apps/${part}/main.ts`, { ...environment, SECRET_KEY: passphrase });
+    expect(await wrong.exited).toBe(1);
+    expect(wrong.output()).toContain('SECRET_KEY: must be the base64 of 32 bytes');
+    expect(wrong.output()).not.toContain(passphrase);
+  },
+  120_000,
+);
 
 test('migrating twice applies nothing the second time', async () => {
   await using database = await createTestDatabase();

@@ -9,6 +9,7 @@ import { startEmbeddedPostgres } from '@claimcheck/engine/embedded-postgres';
 import { loadProviders, openProviders } from '@claimcheck/providers';
 import { startWorkerApp } from '@claimcheck/worker';
 import type { StandaloneVariables } from './config.ts';
+import { ownSecretKeys } from './secret-key.ts';
 
 export interface StandaloneOptions {
   readonly variables: StandaloneVariables;
@@ -45,10 +46,11 @@ export async function startStandalone({ variables, environment, log, signal }: S
   const applied = await migrateDatabase(database.url);
   if (applied.length > 0) log.info({ applied }, 'database migrated');
   const engine = await connectEngine({
-    variables: { ...variables, DATABASE_URL: database.url },
+    variables: { ...variables, DATABASE_URL: database.url, SECRET_KEY: variables.SECRET_KEY ?? (await ownSecretKeys(variables.DATA_DIR)) },
     log,
     signal,
     applicationName: 'claimcheck',
+    needsSecretKey: true,
     encodeWebhook: webhookEncoder(dialects, { statusNumbering: variables.WEBHOOK_STATUS_NUMBERING }),
   });
   started.defer(() => engine.close());

@@ -7,7 +7,9 @@ export const workerSettings = {
   /** Folder with model files of your own (*.yaml); the same as the API's. */
   MODELS_DIR: z.string().optional(),
 };
-const schema = z.object({ ...engineSettings, ...workerSettings });
+// It signs nothing, so the key is not even taken out of the environment.
+const { SECRET_KEY: _, ...ownSettings } = engineSettings;
+const schema = z.object({ ...ownSettings, ...workerSettings });
 export type WorkerVariables = z.infer<typeof schema>;
 
 /** The environment as it is: adapters declare their own variables, so the app hands it on to them. */

@@ -17,6 +17,7 @@ await runProcess(async (signal) => {
     log,
     signal,
     applicationName: 'claimcheck-worker',
+    needsSecretKey: false,
     encodeWebhook: webhookEncoder(await loadDialects(), { statusNumbering: variables.WEBHOOK_STATUS_NUMBERING }),
   });
   const worker = startWorkerApp({ engine, catalog, providers, log });

@@ -7,6 +7,7 @@ import type { AppError } from './errors.ts';
 import type { Job, JobEvent, JobPage, Priority } from './job.ts';
 import type { ExactJson } from './json.ts';
 import type { State } from './states.ts';
+import type { WebhookKey, WebhookPreferences, WebhookSecret } from './webhook-signing.ts';
 
 /** A request as dialects see it. */
 export interface WireRequest {
@@ -18,7 +19,7 @@ export interface WireRequest {
   readonly query: URLSearchParams;
   /** A header by its lower-case name. */
   header(name: string): string | undefined;
-  /** Present when the route says `body: 'json'`. */
+  /** Present when the route says `body: 'json'`, and with `body: 'optional json'` when one was sent. */
   readonly body?: ExactJson;
   /** Base of every URL handed out: PUBLIC_URL, else the request's own origin. No trailing slash. */
   readonly baseUrl: string;
@@ -69,9 +70,26 @@ export interface Operations {
     operation: { readonly kind: 'follow'; readonly id: string; readonly after: number };
     outcome: { readonly job: Job; readonly events: AsyncIterable<JobEvent> };
   };
+  readWebhookSecret: { operation: { readonly kind: 'readWebhookSecret' }; outcome: WebhookSecret };
+  /** Makes a new secret; the one before signs on for `graceSeconds`, 0 to GRACE_SECONDS_MAX, GRACE_SECONDS_DEFAULT unless given. */
+  rotateWebhookSecret: { operation: { readonly kind: 'rotateWebhookSecret'; readonly graceSeconds?: number }; outcome: WebhookSecret };
+  /** Public keys of any caller; `not_found` for a caller that does not exist. */
+  readWebhookKeys: {
+    operation: { readonly kind: 'readWebhookKeys'; readonly callerId: string };
+    outcome: { readonly keys: readonly WebhookKey[] };
+  };
+  readWebhookPreferences: { operation: { readonly kind: 'readWebhookPreferences' }; outcome: WebhookPreferences };
+  /** What is not given stays as it is. The outcome is everything that then holds. */
+  changeWebhookPreferences: {
+    operation: { readonly kind: 'changeWebhookPreferences'; readonly changes: Partial<WebhookPreferences> };
+    outcome: WebhookPreferences;
+  };
 }
 export type OperationKind = keyof Operations;
 export type Operation = Operations[OperationKind]['operation'];
+
+/** Operations that need no API key, because all they answer is public. Said here, so that no dialect can open another one. */
+export const PUBLIC_OPERATIONS: ReadonlySet<OperationKind> = new Set<OperationKind>(['readWebhookKeys']);
 
 export interface ServerSentEvent {
   readonly id?: string;
@@ -98,7 +116,8 @@ export interface DialectRoute<Kind extends OperationKind = OperationKind> {
   readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
   /** Hono's path syntax; fixed paths win over parameters, earlier lines over later ones. */
   readonly path: string;
-  readonly body: 'json' | 'none';
+  /** `optional json`: an empty body is none, whatever its content type says. */
+  readonly body: 'json' | 'optional json' | 'none';
   readonly operation: Kind;
   /** @throws AppError for a request that means nothing. */
   decode(request: WireRequest): Operations[Kind]['operation'];

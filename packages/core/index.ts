@@ -11,3 +11,4 @@ export * from './output.ts';
 export * from './process.ts';
 export * from './provider.ts';
 export * from './states.ts';
+export * from './webhook-signing.ts';

@@ -35,11 +35,12 @@ import {
   statusWaitSeconds,
 } from './_native-requests.ts';
 import { encodeWebhook } from './_native-webhook.ts';
+import { webhookRoutes } from './_native-webhooks.ts';
 
 /** How long `POST /v1/{model}` waits for the end of its job; `Prefer: wait=N` can only lower it. */
 export const SYNC_WAIT_SECONDS = 120;
 
-/** Lines with `:id` stand before those with `:model`, which would take their paths for names of models. */
+/** Lines with fixed paths or `:id` stand before those with `:model`, which would take their paths for names of models. */
 const routes: readonly DialectRoute[] = [
   on('list', {
     method: 'GET',
@@ -97,6 +98,7 @@ const routes: readonly DialectRoute[] = [
     decode: (request) => ({ kind: 'purge', id: pathParameter(request, 'id') }),
     encode: (job) => json(200, { request_id: job.id, status: job.state, deleted: true }),
   }),
+  ...webhookRoutes,
   on('submit', {
     method: 'POST',
     path: '/v2/:model{.+}',

@@ -3,9 +3,11 @@ import { type Job, type Log, StartError, systemClock, type WebhookMessage } from
 import { type Engine, openEngine } from './index.ts';
 import { waitForDatabase, waitForRedis } from './migrate.ts';
 import { readRedisDurability } from './queue.ts';
-import { type EngineVariables, engineOptionsFrom } from './settings.ts';
+import { keyIdIn, keyIdOf } from './secret-box.ts';
+import { type EngineVariables, engineOptionsFrom, MAKE_SECRET_KEY } from './settings.ts';
 import { clockSkewMs, openDatabase, type Sql } from './storage/connection.ts';
 import { checkSchema } from './storage/migrate.ts';
+import { findSealedSamples } from './storage/webhook-secrets.ts';
 
 /** A database that is started together with us, as by compose, may take this long. */
 export const DATABASE_WAIT_MS = 30_000;
@@ -17,13 +19,20 @@ export interface ConnectOptions {
   readonly log: Log;
   readonly applicationName: string;
   readonly encodeWebhook: (job: Job) => WebhookMessage;
+  /** True for a process that signs webhooks or shows their secrets: without SECRET_KEY it does not start. */
+  readonly needsSecretKey: boolean;
   /** Ends the waiting. */
   readonly signal: AbortSignal;
 }
 
 /** @throws StartError that names the variable of a server that does not answer, or what to do about an old schema. */
-export async function connectEngine({ variables, log, signal, ...options }: ConnectOptions): Promise<Engine> {
+export async function connectEngine({ variables, log, signal, needsSecretKey, ...options }: ConnectOptions): Promise<Engine> {
   const url = requireDatabaseUrl(variables);
+  if (needsSecretKey && variables.SECRET_KEY === undefined) {
+    throw new StartError(
+      `SECRET_KEY is not set, which encrypts webhook secrets: ${MAKE_SECRET_KEY}, and give it to every API and dispatcher.`,
+    );
+  }
   await waitForDatabase({ databaseUrl: url, timeoutMs: DATABASE_WAIT_MS, signal, onWait: () => log.info({}, 'waiting for the database') });
   if (variables.REDIS_URL !== undefined) {
     await waitForRedis(variables.REDIS_URL, REDIS_WAIT_MS);
@@ -33,6 +42,7 @@ export async function connectEngine({ variables, log, signal, ...options }: Conn
   try {
     await checkSchema(database.sql);
     await warnOfClock(database.sql, log);
+    if (needsSecretKey) await warnOfKeys(database.sql, variables, log);
   } finally {
     await database.close();
   }
@@ -46,6 +56,14 @@ async function warnOfRedis(redisUrl: string, log: Log): Promise<void> {
     log.warn({ evictionPolicy }, 'this Redis throws queue entries away when it is full: set maxmemory-policy to noeviction');
   }
   if (isAppendOnly === false) log.warn({}, 'this Redis forgets queue entries when it is killed: set appendonly to yes');
+}
+
+/** The service does all else meanwhile, and a caller whose secret is lost for good can still rotate, so this does not end the start. */
+async function warnOfKeys(sql: Sql, { SECRET_KEY = [] }: EngineVariables, log: Log): Promise<void> {
+  const known = new Set(SECRET_KEY.map(keyIdOf));
+  const keyIds = (await findSealedSamples(sql)).map(keyIdIn).filter((keyId) => !known.has(keyId));
+  if (keyIds.length > 0)
+    log.error({ keyIds }, 'webhook secrets are encrypted with keys that are not in SECRET_KEY: add those behind the first');
 }
 
 /** The database's clock decides everything that matters; a wrong local one only misleads people and waits inside this process. */

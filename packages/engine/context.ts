@@ -4,6 +4,7 @@ import type { AssetStore } from './assets.ts';
 import type { DoorbellQueue } from './queue.ts';
 import type { Database } from './storage/connection.ts';
 import type { Signals } from './storage/signals.ts';
+import type { WebhookSecrets } from './webhook-secrets.ts';
 
 export interface EngineSettings {
   /** Seconds for which an ended job stays readable. */
@@ -17,6 +18,7 @@ export interface EngineContext {
   readonly queue: DoorbellQueue;
   readonly signals: Signals;
   readonly assets: AssetStore;
+  readonly webhookSecrets: WebhookSecrets;
   readonly clock: Clock;
   /** Uniform in [0, 1); jitter only. */
   readonly random: () => number;

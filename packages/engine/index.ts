@@ -1,4 +1,5 @@
 /** The engine: what the service does, over Postgres and BullMQ. Apps use this file only. */
+import type { KeyObject } from 'node:crypto';
 import { type Clock, type Job, type Log, systemClock, type WebhookMessage } from '@claimcheck/core';
 import { openAssetStore } from './assets.ts';
 import { type Cancelling, makeCancelling } from './cancel.ts';
@@ -8,12 +9,14 @@ import { type Keys, makeKeys } from './keys.ts';
 import { openQueue } from './queue.ts';
 import { makeReading, type Reading } from './read.ts';
 import { type RunningWorker, startWorker, type WorkerOptions } from './run.ts';
+import { openSecretBox } from './secret-box.ts';
 import { makeSettle } from './settle.ts';
 import { openDatabase } from './storage/connection.ts';
 import { checkSchema } from './storage/migrate.ts';
 import { listenToSignals } from './storage/signals.ts';
 import { makeRing, makeSubmit, type Submit } from './submit.ts';
 import { makeSweep, type Sweep } from './sweep.ts';
+import { makeWebhookSecrets, type WebhookSecrets } from './webhook-secrets.ts';
 
 export type { Asset, AssetStore } from './assets.ts';
 export { type ConnectOptions, connectEngine, DATABASE_WAIT_MS, requireDatabaseUrl } from './connect.ts';
@@ -24,11 +27,14 @@ export { type LogOptions, openLog } from './log.ts';
 export { migrateDatabase, waitForDatabase, waitForRedis } from './migrate.ts';
 export type { ListOptions, Reading, WaitOptions } from './read.ts';
 export type { RunningWorker, WorkerOptions } from './run.ts';
+export { newSecretKey, parseSecretKeys } from './secret-box.ts';
 export { databaseUrl, type EngineVariables, engineOptionsFrom, engineSettings, wholeNumber } from './settings.ts';
 export type { JobReference } from './storage/jobs.ts';
 export { MigrationError } from './storage/migrate.ts';
 export type { Submitted } from './submit.ts';
 export type { RunningSweep, Sweep, SweepReport } from './sweep.ts';
+export type { WebhookSecrets } from './webhook-secrets.ts';
+export { type SignedMessage, signatureHeader, type WebhookSigner } from './webhook-signature.ts';
 
 export interface EngineOptions {
   readonly databaseUrl: string;
@@ -41,6 +47,8 @@ export interface EngineOptions {
   readonly settings: EngineSettings;
   /** Writes the webhook of an ended job in its dialect. */
   readonly encodeWebhook: (job: Job) => WebhookMessage;
+  /** Keys of webhook secrets: the first encrypts, all decrypt. Unset: webhooks can be neither signed nor sent, nor their secrets shown. */
+  readonly secretKeys?: readonly KeyObject[];
   readonly log: Log;
   /** Sent as `user-agent` with webhooks. */
   readonly userAgent?: string;
@@ -53,6 +61,7 @@ export interface EngineOptions {
 export interface Engine extends Reading, Cancelling {
   readonly submit: Submit;
   readonly keys: Keys;
+  readonly webhookSecrets: WebhookSecrets;
   readonly assets: EngineContext['assets'];
   readonly sweep: Sweep;
   startWorker(options: WorkerOptions): RunningWorker;
@@ -73,6 +82,7 @@ export interface Health {
 export function openEngine(options: EngineOptions): Engine {
   const { log, clock = systemClock } = options;
   const database = openDatabase({ url: options.databaseUrl, applicationName: options.applicationName ?? 'claimcheck' });
+  const signals = listenToSignals({ databaseUrl: options.databaseUrl, clock, log });
   const context: EngineContext = {
     database,
     queue: openQueue({
@@ -81,8 +91,9 @@ export function openEngine(options: EngineOptions): Engine {
       ...(options.redisUrl !== undefined && { redisUrl: options.redisUrl }),
       ...(options.queuePrefix !== undefined && { prefix: options.queuePrefix }),
     }),
-    signals: listenToSignals({ databaseUrl: options.databaseUrl, clock, log }),
+    signals,
     assets: openAssetStore({ folder: options.assetsFolder, database }),
+    webhookSecrets: makeWebhookSecrets({ database, clock, log, signals }, openSecretBox(options.secretKeys ?? [])),
     clock,
     random: options.random ?? Math.random,
     log,
@@ -98,6 +109,7 @@ export function openEngine(options: EngineOptions): Engine {
     submit: makeSubmit(context, ring),
     keys: makeKeys(context),
     assets: context.assets,
+    webhookSecrets: context.webhookSecrets,
     sweep: makeSweep(context, settle, ring),
     startWorker: (worker) => startWorker(context, settle, worker),
     startDispatcher: () => startDispatcher(context, options.userAgent ?? 'claimcheck'),

@@ -2,10 +2,14 @@
 import { join, resolve } from 'node:path';
 import { z } from 'zod';
 import type { EngineOptions } from './index.ts';
+import { parseSecretKeys } from './secret-box.ts';
 
 const SECONDS_MAX = 10 * 365 * 24 * 3600;
 /** Design: now, 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h, 24 h; 75 h 35 min in all. */
 const WEBHOOK_SCHEDULE = [0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
+
+/** For the operator. */
+export const MAKE_SECRET_KEY = 'make one with "openssl rand -base64 32"';
 
 function urlOf(protocols: readonly string[]) {
   return z.string().refine((text) => URL.canParse(text) && protocols.includes(new URL(text).protocol), {
@@ -51,6 +55,23 @@ export const engineSettings = {
     .default(WEBHOOK_SCHEDULE),
   /** Numbers of the terminal states in the webhook body: `documented` 9/10/11 or `current` 10/11/12. */
   WEBHOOK_STATUS_NUMBERING: z.enum(['documented', 'current']).default('documented'),
+  /**
+   * Encrypts the secrets that sign webhooks: 32 bytes in base64. Several, separated by commas: the first encrypts, all decrypt, so that a
+   * new one can be put in front. See each app for what happens when it is unset.
+   */
+  SECRET_KEY: z
+    .string()
+    .transform((text, context) => {
+      const keys = parseSecretKeys(text);
+      if (keys) return keys;
+      // The text itself is a secret, however wrong.
+      context.addIssue({
+        code: 'custom',
+        message: `must be the base64 of 32 bytes, or several of them separated by commas; ${MAKE_SECRET_KEY}`,
+      });
+      return z.NEVER;
+    })
+    .optional(),
   /** Least severe log lines that are written. */
   LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
 };
@@ -61,11 +82,12 @@ export type EngineVariables = z.infer<typeof schema>;
 export function engineOptionsFrom(
   variables: EngineVariables,
   url: string,
-): Pick<EngineOptions, 'databaseUrl' | 'redisUrl' | 'assetsFolder' | 'settings'> {
+): Pick<EngineOptions, 'databaseUrl' | 'redisUrl' | 'assetsFolder' | 'settings' | 'secretKeys'> {
   return {
     databaseUrl: url,
     ...(variables.REDIS_URL !== undefined && { redisUrl: variables.REDIS_URL }),
     assetsFolder: join(variables.DATA_DIR, 'assets'),
+    ...(variables.SECRET_KEY !== undefined && { secretKeys: variables.SECRET_KEY }),
     settings: { resultTtlSeconds: variables.RESULT_TTL_SECONDS, webhookSchedule: variables.WEBHOOK_RETRY_SCHEDULE },
   };
 }

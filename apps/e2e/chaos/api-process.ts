@@ -19,6 +19,7 @@ await runProcess(async (signal) => {
     signal,
     // With its pid, so that the controller finds this process's statements in the database.
     applicationName: `claimcheck-api-${process.pid}`,
+    needsSecretKey: true,
     encodeWebhook: webhookEncoder(dialects, { statusNumbering: variables.WEBHOOK_STATUS_NUMBERING }),
   });
   const api = await startApi({

@@ -19,6 +19,7 @@ await runProcess(async (signal) => {
     log,
     signal,
     applicationName: `claimcheck-worker-${process.pid}`,
+    needsSecretKey: false,
     encodeWebhook: webhookEncoder(await loadDialects(), { statusNumbering: variables.WEBHOOK_STATUS_NUMBERING }),
   });
   const providers = { upstreams: new Map([[scriptedProvider.name, upstream]]), off: new Map<string, string>() };

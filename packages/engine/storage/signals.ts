@@ -9,10 +9,11 @@ import type { Clock, Log } from '@claimcheck/core';
 import pg from 'pg';
 import { DELIVERIES_CHANNEL } from './deliveries.ts';
 import { ENDED_CHANNEL, JOBS_CHANNEL } from './jobs.ts';
+import { WEBHOOK_SECRETS_CHANNEL } from './webhook-secrets.ts';
 
 /** Changed ids; `all` when notifications may have been missed. */
 export type Changed = readonly string[] | 'all';
-export type SignalName = 'jobs' | 'ended' | 'deliveries';
+export type SignalName = 'jobs' | 'ended' | 'deliveries' | 'webhookSecrets';
 
 export interface Signals {
   /** Calls `listener` on every signal of that name until the returned function is called. */
@@ -24,6 +25,7 @@ const CHANNELS: Readonly<Record<string, SignalName>> = {
   [JOBS_CHANNEL]: 'jobs',
   [ENDED_CHANNEL]: 'ended',
   [DELIVERIES_CHANNEL]: 'deliveries',
+  [WEBHOOK_SECRETS_CHANNEL]: 'webhookSecrets',
 };
 const HEARTBEAT_MS = 10_000;
 const ANSWER_MS = 5_000;
@@ -32,7 +34,12 @@ const RECONNECT_MS = 500;
 /** Starts listening in the background; reconnects by itself until closed. */
 export function listenToSignals(options: { readonly databaseUrl: string; readonly clock: Clock; readonly log: Log }): Signals {
   const { clock, log } = options;
-  const listeners: Record<SignalName, Set<(changed: Changed) => void>> = { jobs: new Set(), ended: new Set(), deliveries: new Set() };
+  const listeners: Record<SignalName, Set<(changed: Changed) => void>> = {
+    jobs: new Set(),
+    ended: new Set(),
+    deliveries: new Set(),
+    webhookSecrets: new Set(),
+  };
   const closing = new AbortController();
   const emit = (name: SignalName, changed: Changed) => {
     for (const listener of listeners[name]) listener(changed);

@@ -6,6 +6,7 @@ import { type Clock, type Job, type Log, newId, systemClock, type Upstream, type
 import { Redis } from 'ioredis';
 import { expect } from 'vitest';
 import { type Engine, type EngineOptions, openEngine, type RunningDispatcher, type RunningSweep, type RunningWorker } from '../index.ts';
+import { newSecretKey, parseSecretKeys } from '../secret-box.ts';
 import { type Database, openDatabase, type Sql } from '../storage/connection.ts';
 import { aCaller, aModel, PROVIDER } from './fixtures.ts';
 import { createTestDatabase, redisUrl, type TestDatabase } from './index.ts';
@@ -13,6 +14,8 @@ import { createTestDatabase, redisUrl, type TestDatabase } from './index.ts';
 /** What the suite runs on: `describe.each(QUEUES)('on %s', (queue) => …)`. */
 export const QUEUES = [['redis'], ['postgres']] as const;
 export type QueueName = (typeof QUEUES)[number][0];
+
+const SECRET_KEY = newSecretKey();
 
 export interface TestEngineOptions {
   /** The default is the one that needs no other server. */
@@ -22,6 +25,8 @@ export interface TestEngineOptions {
   readonly settings?: Partial<EngineOptions['settings']>;
   readonly encodeWebhook?: (job: Job) => WebhookMessage;
   readonly clock?: Clock;
+  /** As in SECRET_KEY; undefined for the one that all test engines share. */
+  readonly secretKeys?: string;
 }
 
 export interface TestEngine extends AsyncDisposable {
@@ -47,7 +52,7 @@ export interface TestEngine extends AsyncDisposable {
   /** Starts the sweep, which also rings for retries. */
   startSweep(): RunningSweep;
   /** Another process of the same installation: same database, same queue. */
-  sibling(options?: Pick<TestEngineOptions, 'clock' | 'settings'>): Promise<TestEngine>;
+  sibling(options?: Pick<TestEngineOptions, 'clock' | 'settings' | 'secretKeys'>): Promise<TestEngine>;
 }
 
 export async function createTestEngine(options: TestEngineOptions = {}): Promise<TestEngine> {
@@ -75,6 +80,7 @@ async function open(options: TestEngineOptions, owned: TestDatabase, assetsFolde
     settings: { resultTtlSeconds: 3600, webhookSchedule: [0, 5, 300], ...options.settings },
     encodeWebhook:
       options.encodeWebhook ?? ((job) => ({ contentType: 'application/json', body: JSON.stringify({ id: job.id, state: job.state }) })),
+    secretKeys: parseSecretKeys(options.secretKeys ?? SECRET_KEY) ?? [],
     log,
     random: () => 0.5,
     ...(options.clock && { clock: options.clock }),
