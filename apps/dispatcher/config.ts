@@ -1,4 +1,4 @@
-/** The dispatcher's settings. The only place of this app that reads the environment. */
+/** The settings of the dispatcher and of the receiver to try it with. The only place of this app that reads the environment. */
 import { readConfig } from '@claimcheck/core';
 import { engineSettings } from '@claimcheck/engine';
 import { z } from 'zod';
@@ -11,4 +11,19 @@ export type DispatcherVariables = z.infer<typeof schema>;
 /** @throws ConfigError that lists every wrong variable. */
 export function readDispatcherConfig(): DispatcherVariables {
   return readConfig(schema, process.env);
+}
+
+const listenSchema = z.object({
+  /** What signatures are checked with: the `whsec_…` that the service has for the owner of the API key. Unset: nothing is checked. */
+  WEBHOOK_SECRET: z.string().optional(),
+  /** As the service has it, for the words beside the numbers. */
+  WEBHOOK_STATUS_NUMBERING: engineSettings.WEBHOOK_STATUS_NUMBERING,
+  /** Any text switches colours off (no-color.org). */
+  NO_COLOR: z.string().optional(),
+});
+export type ListenVariables = z.infer<typeof listenSchema>;
+
+/** @throws ConfigError that lists every wrong variable. */
+export function readListenConfig(): ListenVariables {
+  return readConfig(listenSchema, process.env);
 }
