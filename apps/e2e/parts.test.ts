@@ -41,10 +41,15 @@ describe.each(['redis', 'postgres'] as const)('with the queue on %s', (backend) 
     expect((await other.ended(id)).status).toBe('COMPLETED');
     await expect.poll(() => receiver.received.map(({ body }) => body.id), POLL).toEqual([id]);
 
+    // Both APIs open what either has sealed.
+    const { secret } = (await other.get('/v2/webhooks/secret')).body;
+    expect((await clientOf(first.url, KEY).get('/v2/webhooks/secret')).body.secret).toBe(secret);
+
     const parts = [first, second, worker, dispatcher];
     const startedMs = performance.now();
     expect(await Promise.all(parts.map((part) => part.end('SIGTERM')))).toEqual([0, 0, 0, 0]);
     expect(performance.now() - startedMs).toBeLessThan(5_000);
+    for (const part of parts) for (const text of [SECRET_KEY, String(secret)]) expect(part.output()).not.toContain(text);
   }, 120_000);
 });
 

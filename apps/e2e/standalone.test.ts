@@ -70,11 +70,13 @@ test('the first job: the printed line works as pasted, the result is a picture, 
   expect(receiver.received[0]?.body).toMatchObject({ id: told, status: 9, error: '', session_id: null });
 }, 120_000);
 
-test('a second start on the same data is refused with a sentence, and a restart keeps jobs and keys', async () => {
+test('a second start on the same data is refused with a sentence, and a restart keeps jobs, keys and secrets', async () => {
   await using folder = await temporaryFolder();
   const first = await startStandalone(folder.path);
   const id = await clientOf(first.url, first.key).submit({ prompt: 'kept' });
   await clientOf(first.url, first.key).ended(id);
+  const secret = (await clientOf(first.url, first.key).get('/v2/webhooks/secret')).body;
+  expect(secret.secret).toMatch(/^whsec_/);
 
   await using second = startProcess('apps/standalone/main.ts', { DATA_DIR: folder.path, PORT: '0' });
   expect(await second.exited).toBe(1);
@@ -88,6 +90,9 @@ test('a second start on the same data is refused with a sentence, and a restart 
   await using again = await startStandalone(folder.path);
   expect(again.key).toBe('');
   expect((await clientOf(again.url, first.key).get(`/v2/requests/${id}`)).body).toMatchObject({ status: 'COMPLETED', prompt: 'kept' });
+  const { secret: kept } = (await clientOf(again.url, first.key).get('/v2/webhooks/secret')).body;
+  expect(kept).toBe(secret.secret);
+  for (const one of [first, again]) expect(one.output()).not.toContain(kept);
 }, 120_000);
 
 test('Ctrl-C ends within five seconds, with a job, a stream and a long poll under way', async () => {

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { chooseProvider, loadCatalog } from '@claimcheck/catalog';
 import type { Catalog, Log, Model } from '@claimcheck/core';
 import { loadDialects, webhookEncoder } from '@claimcheck/dialects';
-import { type Engine, openEngine } from '@claimcheck/engine';
+import { type Engine, newSecretKey, openEngine, parseSecretKeys } from '@claimcheck/engine';
 import { createTestDatabase, type TestDatabase } from '@claimcheck/engine/testing';
 import { loadProviders, openProviders } from '@claimcheck/providers';
 import type { Hono } from 'hono';
@@ -68,6 +68,7 @@ export async function startTestService(options: ServiceOptions = {}): Promise<Te
     assetsFolder: join(folder, 'assets'),
     settings: { resultTtlSeconds: 3_600, webhookSchedule: [0, 0] },
     encodeWebhook: webhookEncoder(dialects, { statusNumbering: 'documented' }),
+    secretKeys: parseSecretKeys(newSecretKey()) ?? [],
     log,
   });
   started.defer(() => engine.close());
