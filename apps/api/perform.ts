@@ -136,11 +136,11 @@ async function waitFor({ engine }: AppDeps, { callerId, signal }: Performer, job
 
 /** Takes the webhook out of the body, where the dialect puts it there and the model has no parameter of that name. */
 function splitWebhook(
-  { catalog }: AppDeps,
+  { catalog, engine }: AppDeps,
   model: Model,
   { parameters, webhookUrl, webhookMember }: SubmitOperation,
 ): { readonly parameters: ExactJson; readonly webhookUrl?: string } {
-  if (webhookUrl !== undefined) checkWebhookUrl(webhookUrl, '/webhook');
+  if (webhookUrl !== undefined) checkWebhookUrl(engine, webhookUrl, '/webhook');
   const outside = webhookUrl === undefined ? {} : { webhookUrl };
   if (webhookMember === undefined || catalog.declares(model, webhookMember) || !isJsonObject(parameters.value))
     return { parameters, ...outside };
@@ -153,7 +153,7 @@ function splitWebhook(
   const url = fromJsonText(member);
   // Clients that always send the field send null for none. One beside the body wins: it is what the client sees in its address line.
   if (url === null || webhookUrl !== undefined) return { ...rest, ...outside };
-  return { ...rest, webhookUrl: checkWebhookUrl(url, `/${webhookMember}`) };
+  return { ...rest, webhookUrl: checkWebhookUrl(engine, url, `/${webhookMember}`) };
 }
 
 function unknownModel(catalog: Catalog, name: string): AppError {

@@ -2,17 +2,24 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { jsonBody, jsonOf, MODEL, startTestService, type TestService } from './testing/service.ts';
 import { checkWebhookUrl } from './webhook-url.ts';
 
+let service: TestService;
+beforeAll(async () => {
+  service = await startTestService({ worker: false });
+});
+afterAll(() => service[Symbol.asyncDispose]());
+
 const LONGEST = `https://example.com/${'a'.repeat(2_048 - 'https://example.com/'.length)}`;
 
 describe('a webhook', () => {
   test.each([
     'http://example.com',
     'HTTPS://example.com:8443/a?b=c#d',
-    'https://[2001:db8::1]/hook',
+    'https://[2606:4700:4700::1111]/hook',
+    'http://127.0.0.1:9000/hook',
     'https://xn--bcher-kva.example/',
     LONGEST,
   ])('may be %s', (url) => {
-    expect(checkWebhookUrl(url, '/webhook')).toBe(url);
+    expect(checkWebhookUrl(service.engine, url, '/webhook')).toBe(url);
   });
 
   test.each([
@@ -35,20 +42,19 @@ describe('a webhook', () => {
     ['one with a NUL', 'http://example.com/\u0000'],
     ['one with half a character', 'http://example.com/\ud800'],
     ['a port that does not exist', 'http://example.com:99999/'],
+    ['a private address', 'http://10.0.0.1/'],
+    ['the address of cloud metadata', 'http://169.254.169.254/latest/meta-data/'],
+    ['a loopback address that is not listed', 'http://127.0.0.2/'],
+    ['this machine by name', 'http://localhost:9000/'],
+    ['a port of a database', 'http://example.com:5432/'],
   ])('may not be %s', (_name, value) => {
-    expect(() => checkWebhookUrl(value, '/webhook')).toThrow(
+    expect(() => checkWebhookUrl(service.engine, value, '/webhook')).toThrow(
       expect.objectContaining({ code: 'invalid_parameters', problems: [{ pointer: '/webhook', message: expect.any(String) }] }),
     );
   });
 });
 
 describe('a submission', () => {
-  let service: TestService;
-  beforeAll(async () => {
-    service = await startTestService({ worker: false });
-  });
-  afterAll(() => service[Symbol.asyncDispose]());
-
   const submit = (body: object, query = '') => service.request(`/v2/${MODEL}${query}`, jsonBody({ prompt: 'x', ...body }));
   const webhookOf = async (response: Response) => {
     const id = String((await jsonOf(response)).request_id);

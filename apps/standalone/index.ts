@@ -4,7 +4,16 @@ import { chooseProvider, loadCatalog } from '@claimcheck/catalog';
 import { type Environment, type Log, type Running, StartError } from '@claimcheck/core';
 import { loadDialects, webhookEncoder } from '@claimcheck/dialects';
 import { startDispatcherApp } from '@claimcheck/dispatcher';
-import { connectEngine, DATABASE_WAIT_MS, DEFAULT_CALLER, type Engine, migrateDatabase, waitForDatabase } from '@claimcheck/engine';
+import {
+  type AllowList,
+  connectEngine,
+  DATABASE_WAIT_MS,
+  DEFAULT_CALLER,
+  type Engine,
+  migrateDatabase,
+  parseAllowList,
+  waitForDatabase,
+} from '@claimcheck/engine';
 import { startEmbeddedPostgres } from '@claimcheck/engine/embedded-postgres';
 import { loadProviders, openProviders } from '@claimcheck/providers';
 import { startWorkerApp } from '@claimcheck/worker';
@@ -46,7 +55,12 @@ export async function startStandalone({ variables, environment, log, signal }: S
   const applied = await migrateDatabase(database.url);
   if (applied.length > 0) log.info({ applied }, 'database migrated');
   const engine = await connectEngine({
-    variables: { ...variables, DATABASE_URL: database.url, SECRET_KEY: variables.SECRET_KEY ?? (await ownSecretKeys(variables.DATA_DIR)) },
+    variables: {
+      ...variables,
+      DATABASE_URL: database.url,
+      SECRET_KEY: variables.SECRET_KEY ?? (await ownSecretKeys(variables.DATA_DIR)),
+      WEBHOOK_ALLOW_NETWORKS: webhookAllowOf(variables),
+    },
     log,
     signal,
     applicationName: 'claimcheck',
@@ -76,6 +90,15 @@ export async function startStandalone({ variables, environment, log, signal }: S
     ...(database.broken && { broken: database.broken }),
     stop: () => running.disposeAsync(),
   };
+}
+
+/**
+ * Who tries the service on one machine has the receiver there as well. As soon as others can reach it, they must not be able to call what
+ * listens on loopback through it.
+ */
+function webhookAllowOf({ HOST, WEBHOOK_ALLOW_NETWORKS }: StandaloneVariables): AllowList {
+  const isLocal = HOST === 'localhost' || HOST === '::1' || /^127(\.\d+){3}$/.test(HOST);
+  return WEBHOOK_ALLOW_NETWORKS ?? parseAllowList(isLocal ? '127.0.0.1,::1' : '').allow;
 }
 
 interface StartedDatabase {

@@ -16,6 +16,8 @@ export interface Submission {
   /** The model's parameters as one JSON object: the client's exact text, defaults filled in. */
   readonly input: JsonText;
   readonly webhookUrl?: string;
+  /** How the webhook is to be told; the ordinary way unless given. */
+  readonly webhookOptions?: WebhookOptions;
   readonly priority: Priority;
   /** Seconds from the moment it may start until it must have ended; 1 to 86,400. */
   readonly timeoutSeconds: number;
@@ -27,6 +29,22 @@ export interface Submission {
   /** Base of every URL handed out for this job, without a trailing slash. */
   readonly baseUrl: string;
   readonly sessionId?: string;
+}
+
+/** What a webhook can be told besides the end of its job, which it is always told. */
+export const WEBHOOK_EVENTS = ['queued', 'started', 'progress'] as const;
+export type WebhookEvent = (typeof WEBHOOK_EVENTS)[number];
+
+/** `dialect`: the body of the dialect that the request came through. `standard`: that body as `data` in the envelope of Standard Webhooks. */
+export const WEBHOOK_FORMATS = ['dialect', 'standard'] as const;
+export type WebhookFormat = (typeof WEBHOOK_FORMATS)[number];
+
+/** What a client may choose about a webhook, for a request or for all that are made with its key. */
+export interface WebhookOptions {
+  readonly format?: WebhookFormat;
+  /** Seconds to wait before each send of the end; 1 to 20 entries of 0 to 86,400. */
+  readonly schedule?: readonly number[];
+  readonly events?: readonly WebhookEvent[];
 }
 
 /** What tells one request from another; see the IETF draft on the Idempotency-Key header. */
@@ -61,6 +79,9 @@ export interface Job {
   /** Why it ended FAILED or CANCELLED. */
   readonly failure?: Failure;
   readonly webhookUrl?: string;
+  readonly webhookOptions?: WebhookOptions;
+  /** Number of its newest event. */
+  readonly sequence: number;
   readonly baseUrl: string;
   readonly sessionId?: string;
   readonly createdAt: Date;

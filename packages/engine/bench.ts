@@ -180,7 +180,7 @@ function open(redisUrl?: string): Engine {
     databaseUrl: postgres.url,
     ...(redisUrl !== undefined && { redisUrl }),
     assetsFolder: join(folder, 'assets'),
-    settings: { resultTtlSeconds: 3600, webhookSchedule: [0] },
+    settings: { resultTtlSeconds: 3600, webhookSchedule: [0], webhookLogSeconds: 86_400 },
     encodeWebhook: () => ({ contentType: 'application/json', body: '{}' }),
     log,
   });

@@ -1,6 +1,7 @@
 /** What every verb of the engine works with; built once by `openEngine`. */
 import type { Clock, Job, Log, WebhookMessage } from '@claimcheck/core';
 import type { AssetStore } from './assets.ts';
+import type { Guard } from './outbound/index.ts';
 import type { DoorbellQueue } from './queue.ts';
 import type { Database } from './storage/connection.ts';
 import type { Signals } from './storage/signals.ts';
@@ -11,6 +12,8 @@ export interface EngineSettings {
   readonly resultTtlSeconds: number;
   /** Seconds to wait before each send of a webhook; its length is the number of sends. */
   readonly webhookSchedule: readonly number[];
+  /** Seconds for which an ended delivery and its sends can be looked at. */
+  readonly webhookLogSeconds: number;
 }
 
 export interface EngineContext {
@@ -19,6 +22,8 @@ export interface EngineContext {
   readonly signals: Signals;
   readonly assets: AssetStore;
   readonly webhookSecrets: WebhookSecrets;
+  /** Where webhooks may go. */
+  readonly guard: Guard;
   readonly clock: Clock;
   /** Uniform in [0, 1); jitter only. */
   readonly random: () => number;

@@ -1,6 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { claimDeliveries, DELIVERIES_CHANNEL, recordSends } from './storage/deliveries.ts';
+import { claimDue, DELIVERIES_CHANNEL, recordSends, type SendRecord } from './storage/deliveries.ts';
 import { aDelivery, aJob, anUpstream, aSubmission } from './testing/fixtures.ts';
 import { listen, type TestServer } from './testing/index.ts';
 import { createTestClock } from './testing/test-clock.ts';
@@ -47,6 +47,17 @@ async function passTime(seconds: number): Promise<void> {
   await owned.sql`select pg_notify(${DELIVERIES_CHANNEL}, '')`;
 }
 const sendsOf = (id: string) => owned.sql`select number, status, error_code from sends where delivery_id = ${id} order by number`;
+const RULE = { failingSeconds: 1, failuresMin: 1_000 };
+const claimAll = async () => (await claimDue(owned.sql, { limit: 10, claimSeconds: 60, rooms: [], roomElsewhere: 10 })).claimed;
+const aDelivered = (deliveryId: string, claim = 0): SendRecord => ({
+  deliveryId,
+  claim,
+  durationMs: 1,
+  requestHeaders: {},
+  status: 200,
+  next: 'DELIVERED',
+  nextReason: 'delivered',
+});
 const waitFor = (id: string, state: string) => expect.poll(() => stateOf(id), { timeout: 15_000, interval: 10 }).toBe(state);
 
 describe.each(QUEUES)('on %s', (queue) => {
@@ -68,7 +79,7 @@ describe.each(QUEUES)('on %s', (queue) => {
       'content-type': 'application/json; charset=utf-8',
       'content-length': String(Buffer.byteLength(body)),
       'webhook-id': row?.id,
-      'user-agent': 'claimcheck',
+      'user-agent': 'claimcheck/0.1.0',
     });
     expect(message?.headers['webhook-timestamp']).toMatch(/^\d{10}$/);
   });
@@ -120,7 +131,7 @@ describe('a delivery', () => {
     await waitFor(id, 'FAILED');
     expect(receiver.received).toHaveLength(3);
     await owned.setClockAhead(1_000_000);
-    expect(await claimDeliveries(owned.sql, { limit: 10, claimSeconds: 60 })).toEqual([]);
+    expect(await claimAll()).toEqual([]);
   });
 
   test.each([301, 302, 307, 308])('is not sent to where a %i points', async (status) => {
@@ -180,7 +191,7 @@ describe('a delivery', () => {
     expect(await stateOf(hanging)).toBe('PENDING');
     clock.advance(1);
     await waitFor(hanging, 'FAILED');
-    expect(await sendsOf(hanging)).toEqual([{ number: 1, status: null, error_code: 'total_timeout' }]);
+    expect(await sendsOf(hanging)).toEqual([{ number: 1, status: null, error_code: 'headers_timeout' }]);
   });
 });
 
@@ -201,11 +212,11 @@ describe('several dispatchers', () => {
   test('finish what one left that died after it had sent, under the same id', async () => {
     await using receiver = await aReceiver();
     const id = await aDelivery(owned.sql, { callerId: owned.callerId, url: receiver.url });
-    const [claimed] = await claimDeliveries(owned.sql, { limit: 1, claimSeconds: 60 });
+    const [claimed] = await claimAll();
     expect(claimed?.id).toBe(id);
     // It dies here: sent perhaps, recorded never.
     owned.startDispatcher();
-    expect(await claimDeliveries(owned.sql, { limit: 1, claimSeconds: 60 })).toEqual([]);
+    expect(await claimAll()).toEqual([]);
     await passTime(61);
     await waitFor(id, 'DELIVERED');
     expect(receiver.received.map(({ headers }) => headers['webhook-id'])).toEqual([id]);
@@ -213,14 +224,14 @@ describe('several dispatchers', () => {
 
   test('drop the record of one whose claim has run out', async () => {
     const id = await aDelivery(owned.sql, { callerId: owned.callerId, url: 'http://127.0.0.1:1/' });
-    const [late] = await claimDeliveries(owned.sql, { limit: 1, claimSeconds: 60 });
+    const [late] = await claimAll();
     await owned.setClockAhead(61);
-    const [newer] = await claimDeliveries(owned.sql, { limit: 1, claimSeconds: 60 });
+    const [newer] = await claimAll();
     expect(newer).toMatchObject({ id, claim: (late?.claim ?? 0) + 1 });
-    await recordSends(owned.sql, [{ deliveryId: id, claim: late?.claim ?? 0, durationMs: 1, status: 200, next: 'DELIVERED' }]);
+    await recordSends(owned.sql, [aDelivered(id, late?.claim)], RULE);
     expect(await stateOf(id)).toBe('PENDING');
     expect(await sendsOf(id)).toEqual([]);
-    await recordSends(owned.sql, [{ deliveryId: id, claim: newer?.claim ?? 0, durationMs: 1, status: 200, next: 'DELIVERED' }]);
+    await recordSends(owned.sql, [aDelivered(id, newer?.claim)], RULE);
     expect(await stateOf(id)).toBe('DELIVERED');
     expect(await sendsOf(id)).toEqual([{ number: 1, status: 200, error_code: null }]);
   });

@@ -1,11 +1,35 @@
 /**
- * The dispatcher: sends owed webhooks from the due-index in Postgres, at least once each. Woken by the signal of a new delivery
- * or by the time the next one is due; several dispatchers share the work.
+ * The dispatcher: sends owed webhooks from the due-index in Postgres, at least once each.
+ *
+ * 1. Due deliveries are claimed, as many of each host as it has room for (`lanes.ts`); the others step into their host's line.
+ * 2. Each is signed and sent (`send.ts`), and what came back is judged (`webhook-outcome.ts`).
+ * 3. The send and what follows from it are recorded, many at a time. A dispatcher that dies before that is noticed when its claim runs
+ *    out, and the same message is sent again under the same id.
+ *
+ * Woken by the signal of a new delivery or by the time the next one is due; several dispatchers share the work. It needs no queue.
  */
-import { Agent, request } from 'undici';
 import { coalesce } from './coalesce.ts';
 import type { EngineContext } from './context.ts';
-import { type ClaimedDelivery, claimDeliveries, nextDeliveryInMs, recordSends, type SendRecord } from './storage/deliveries.ts';
+import { openLanes } from './lanes.ts';
+import { makeSend } from './send.ts';
+import {
+  type ClaimedDelivery,
+  claimDue,
+  claimFromLines,
+  giveBackDeliveries,
+  listLines,
+  nextDeliveryInMs,
+  recordSends,
+  type SendRecord,
+} from './storage/deliveries.ts';
+import { judgeSend } from './webhook-outcome.ts';
+
+export interface DispatcherOptions {
+  /** Sent as `user-agent`. */
+  readonly userAgent: string;
+  /** Milliseconds for one send, from its start to the last byte of the answer. */
+  readonly sendMs?: number;
+}
 
 export interface RunningDispatcher {
   /** Starts no new sends and resolves when those under way are recorded. */
@@ -13,28 +37,47 @@ export interface RunningDispatcher {
 }
 
 const CONCURRENCY = 500;
-/** A receiver has this long for its whole answer. */
+/** Claimed at most, those included that wait in memory for their host. */
+const CLAIMED_MAX = 1_000;
 const SEND_MS = 15_000;
-const CONNECT_MS = 3_000;
-/** A dispatcher that dies is noticed after this, and the delivery sent again; far more than a send can take. */
+/** A dispatcher that dies is noticed after this, and the delivery sent again; far more than a send and its record can take. */
 const CLAIM_SECONDS = 60;
+/** One that has waited in memory for this long is left to the next claim: a send must end before its claim does. */
+const KEPT_MS = 30_000;
 /** Signals may be lost, so the index is looked at after this time at the latest. */
 const LOOK_AGAIN_MS = 5_000;
-const RESPONSE_BYTES_MAX = 16_384;
-/** Share of a scheduled wait that is left to chance. */
-const JITTER = 0.2;
+const LINES_MAX = 1_000;
+const RECORD_TRIES = 5;
+const RECORD_AGAIN_MS = 1_000;
+/** An endpoint is disabled after failing for five days, twenty times in a row. */
+const DISABLE_RULE = { failingSeconds: 120 * 3600, failuresMin: 20 };
+/** The failing of an endpoint is told to the operator at this send. */
+const TELL_AT_SEND = 4;
 
-export function startDispatcher(context: EngineContext, userAgent: string): RunningDispatcher {
+interface Kept {
+  readonly delivery: ClaimedDelivery;
+  readonly claimedAtMs: number;
+}
+
+export function startDispatcher(context: EngineContext, { userAgent, sendMs = SEND_MS }: DispatcherOptions): RunningDispatcher {
   const { clock, database, log, random, signals } = context;
-  const agent = new Agent({ connect: { timeout: CONNECT_MS }, maxResponseSize: RESPONSE_BYTES_MAX, maxHeaderSize: RESPONSE_BYTES_MAX });
+  const lanes = openLanes({ nowMs: () => clock.now() });
+  const send = makeSend(context, { userAgent, totalMs: sendMs });
   const stopping = new AbortController();
   const sending = new Set<Promise<void>>();
+  /** Claimed deliveries that wait for their lane, by caller and host. */
+  const kept = new Map<string, Kept[]>();
+  let keptCount = 0;
   const record = coalesce(async (records: readonly SendRecord[]) => {
-    await recordSends(database.sql, records);
+    for (const { url, change, reason } of await recordSends(database.sql, records, DISABLE_RULE)) {
+      if (change === 'disabled') log.warn({ url: withoutQuery(url), reason }, 'webhook endpoint disabled');
+      else log.info({ url: withoutQuery(url) }, 'webhook endpoint recovered');
+    }
     return records.map(() => undefined);
   });
   let wake = Promise.withResolvers<void>();
   const unsubscribe = signals.on('deliveries', () => wake.resolve());
+  let linesLookedAtMs = Number.NEGATIVE_INFINITY;
 
   const running = (async () => {
     while (!stopping.signal.aborted) {
@@ -43,6 +86,7 @@ export function startDispatcher(context: EngineContext, userAgent: string): Runn
         log.warn({ error }, 'deliveries not claimed');
         return LOOK_AGAIN_MS;
       });
+      if (waitMs === 0) continue;
       const awake = new AbortController();
       await Promise.race([wake.promise, clock.sleep(waitMs, AbortSignal.any([awake.signal, stopping.signal])).catch(() => {})]);
       awake.abort();
@@ -50,71 +94,120 @@ export function startDispatcher(context: EngineContext, userAgent: string): Runn
     await Promise.all(sending);
   })();
 
-  /** Starts all sends that are due and that there is room for; returns how long there is nothing to do. */
+  /** Claims what is due and has room, and starts it; returns for how long there is nothing to do. */
   async function dispatchOnce(): Promise<number> {
-    const limit = CONCURRENCY - sending.size;
+    await findLines();
+    const free = () => CLAIMED_MAX - sending.size - keptCount;
     // Each finished send wakes the loop.
-    if (limit <= 0) return LOOK_AGAIN_MS;
-    const claimed = await claimDeliveries(database.sql, { limit, claimSeconds: CLAIM_SECONDS });
-    for (const delivery of claimed) {
-      const send = deliver(delivery)
-        .catch((error: unknown) => log.warn({ error, deliveryId: delivery.id }, 'send not recorded'))
-        .finally(() => {
-          sending.delete(send);
-          if (sending.size >= CONCURRENCY - 1) wake.resolve();
-        });
-      sending.add(send);
+    if (free() <= 0) return LOOK_AGAIN_MS;
+    const due = await claimDue(database.sql, {
+      limit: free(),
+      claimSeconds: CLAIM_SECONDS,
+      rooms: lanes.rooms(),
+      roomElsewhere: lanes.roomElsewhere,
+    });
+    keep(due.claimed);
+    for (const lane of due.lines) lanes.setLine(lane, true);
+    const turns = lanes.withLineAndRoom(free());
+    if (turns.length > 0) {
+      const next = await claimFromLines(database.sql, turns, { claimSeconds: CLAIM_SECONDS });
+      const served = Map.groupBy(next, keyOf);
+      // Fewer than there was room for: the line is empty, or another dispatcher is at it, and is looked for again in a moment.
+      for (const turn of turns) if ((served.get(keyOf(turn))?.length ?? 0) < turn.room) lanes.setLine(turn, false);
+      keep(next);
     }
-    if (claimed.length === limit) return 0;
-    return Math.min((await nextDeliveryInMs(database.sql)) ?? LOOK_AGAIN_MS, LOOK_AGAIN_MS);
+    if (due.isMore || turns.length > 0) return 0;
+    return Math.min((await nextDeliveryInMs(database.sql)) ?? LOOK_AGAIN_MS, lanes.nextProbeInMs() ?? LOOK_AGAIN_MS, LOOK_AGAIN_MS);
+  }
+
+  /** Lines that other dispatchers made, or this one before it was started again. */
+  async function findLines(): Promise<void> {
+    if (clock.now() - linesLookedAtMs < LOOK_AGAIN_MS) return;
+    linesLookedAtMs = clock.now();
+    lanes.forget();
+    for (const lane of await listLines(database.sql, LINES_MAX)) lanes.setLine(lane, true);
+  }
+
+  function keep(claimed: readonly ClaimedDelivery[]): void {
+    const claimedAtMs = clock.now();
+    for (const delivery of claimed) {
+      lanes.add(delivery);
+      const waiting = kept.get(keyOf(delivery)) ?? [];
+      kept.set(keyOf(delivery), waiting);
+      waiting.push({ delivery, claimedAtMs });
+      keptCount += 1;
+    }
+    for (const key of new Set(claimed.map(keyOf))) startNext(key);
+  }
+
+  /** Starts what waits in memory for a lane, as far as it may. */
+  function startNext(key: string): void {
+    const waiting = kept.get(key);
+    while (waiting?.[0] && sending.size < CONCURRENCY && !stopping.signal.aborted) {
+      const { delivery, claimedAtMs } = waiting[0];
+      const isOld = clock.now() - claimedAtMs > KEPT_MS;
+      if (!isOld && !lanes.start(delivery)) return;
+      waiting.shift();
+      keptCount -= 1;
+      if (isOld) lanes.drop(delivery);
+      else start(delivery);
+    }
+    if (waiting?.length === 0) kept.delete(key);
+  }
+
+  function start(delivery: ClaimedDelivery): void {
+    const wasFull = sending.size >= CONCURRENCY - 1;
+    const sent = deliver(delivery)
+      .catch((error: unknown) => log.error({ error, deliveryId: delivery.id }, 'send not recorded'))
+      .finally(() => {
+        sending.delete(sent);
+        startNext(keyOf(delivery));
+        if (wasFull) for (const key of kept.keys()) startNext(key);
+        wake.resolve();
+      });
+    sending.add(sent);
   }
 
   async function deliver(delivery: ClaimedDelivery): Promise<void> {
-    const startedMs = performance.now();
-    const outcome = await send(delivery);
-    const delivered = outcome.error === undefined;
-    // schedule[0] was the wait before the first send, so after n sends schedule[n] is the next wait.
-    const wait = delivery.schedule[delivery.sendCount + 1];
-    const next = delivered ? 'DELIVERED' : wait === undefined ? 'FAILED' : { afterSeconds: wait * (1 + JITTER * (2 * random() - 1)) };
-    await record({ deliveryId: delivery.id, claim: delivery.claim, durationMs: performance.now() - startedMs, ...outcome, next });
-    // It may be due before the dispatcher would look again.
-    if (typeof next === 'object') wake.resolve();
-    const fields = { deliveryId: delivery.id, jobId: delivery.jobId, status: outcome.status, code: outcome.error?.code };
-    if (delivered) log.info(fields, 'webhook delivered');
-    else log.warn(fields, next === 'FAILED' ? 'webhook given up' : 'webhook failed, will be sent again');
+    const { facts, result } = await send(delivery);
+    const outcome = judgeSend(result, delivery, { nowMs: clock.now(), random });
+    const { lane, ...judged } = outcome;
+    const breaker = lanes.end(delivery, lane);
+    if (breaker === 'opened') {
+      // They go into the line.
+      void giveBack([keyOf(delivery)]);
+      log.warn({ host: delivery.host, callerId: delivery.callerId }, 'webhook host is left alone for a while');
+    }
+    await recordSurely({ deliveryId: delivery.id, claim: delivery.claim, ...facts, ...judged });
+    const { id: deliveryId, jobId, sendCount } = delivery;
+    const fields = { deliveryId, jobId, event: delivery.event, status: facts.status, code: judged.error?.code };
+    if (judged.next === 'DELIVERED' && !judged.error) log.info(fields, 'webhook delivered');
+    else if (typeof judged.next === 'string') log.warn(fields, 'webhook given up');
+    else if (sendCount + 1 === TELL_AT_SEND) log.warn(fields, 'webhook keeps failing');
+    else log.info(fields, 'webhook failed, will be sent again');
   }
 
-  /** One POST. Redirects are not followed: an address that was checked must not lead to one that was not. */
-  async function send(delivery: ClaimedDelivery): Promise<Pick<SendRecord, 'status' | 'error'>> {
-    const tooLate = new AbortController();
-    const answered = new AbortController();
-    clock.sleep(SEND_MS, answered.signal).then(
-      () => tooLate.abort(new DOMException('The send took too long.', 'TimeoutError')),
-      () => {},
-    );
-    try {
-      const response = await request(delivery.url, {
-        method: 'POST',
-        dispatcher: agent,
-        signal: tooLate.signal,
-        headers: {
-          'content-type': delivery.contentType,
-          'user-agent': userAgent,
-          'accept-encoding': 'identity',
-          'webhook-id': delivery.id,
-          'webhook-timestamp': String(Math.floor(clock.now() / 1000)),
-        },
-        body: delivery.body,
-      });
-      const { statusCode: status } = response;
-      await response.body.dump({ limit: RESPONSE_BYTES_MAX });
-      if (status >= 200 && status < 300) return { status };
-      const code = status >= 300 && status < 400 ? 'redirect' : 'http_error';
-      return { status, error: { code, message: `The receiver answered ${status}.` } };
-    } catch (error) {
-      return { error: describeSendError(error) };
-    } finally {
-      answered.abort();
+  /** Makes those that wait in memory due again. Their claims would run out anyway, later. */
+  async function giveBack(keys: readonly string[]): Promise<void> {
+    const given = keys.flatMap((key) => kept.get(key) ?? []).map(({ delivery }) => delivery);
+    for (const key of keys) kept.delete(key);
+    for (const delivery of given) lanes.drop(delivery);
+    keptCount -= given.length;
+    if (given.length === 0) return;
+    await giveBackDeliveries(database.sql, given).catch((error: unknown) => log.warn({ error }, 'deliveries not given back'));
+    wake.resolve();
+  }
+
+  /** A record that is lost is a message that is sent twice. */
+  async function recordSurely(sent: SendRecord): Promise<void> {
+    for (let tries = 1; ; tries += 1) {
+      try {
+        return await record(sent);
+      } catch (error) {
+        if (tries === RECORD_TRIES) throw error;
+        log.warn({ error, deliveryId: sent.deliveryId }, 'send not recorded, trying again');
+        await clock.sleep(RECORD_AGAIN_MS);
+      }
     }
   }
 
@@ -122,33 +215,18 @@ export function startDispatcher(context: EngineContext, userAgent: string): Runn
     async stop() {
       stopping.abort();
       unsubscribe();
+      await giveBack([...kept.keys()]);
       await running;
-      await agent.close();
+      await send.close();
     },
   };
 }
 
-/** Stable codes of `reference` outcomes by the error codes of Node and undici; a code that is not listed is `internal`. */
-const SEND_ERRORS: Readonly<Record<string, { readonly code: string; readonly message: string }>> = {
-  ENOTFOUND: { code: 'dns_not_found', message: 'The name of the receiver does not exist.' },
-  EAI_AGAIN: { code: 'dns_error', message: 'The name of the receiver could not be looked up.' },
-  ECONNREFUSED: { code: 'connect_refused', message: 'The receiver refused the connection.' },
-  UND_ERR_CONNECT_TIMEOUT: { code: 'connect_timeout', message: 'The receiver could not be connected in time.' },
-  ECONNRESET: { code: 'connection_reset', message: 'The receiver closed the connection before it had answered.' },
-  UND_ERR_SOCKET: { code: 'connection_reset', message: 'The receiver closed the connection before it had answered.' },
-  UND_ERR_HEADERS_TIMEOUT: { code: 'headers_timeout', message: 'The receiver did not begin to answer in time.' },
-  UND_ERR_HEADERS_OVERFLOW: { code: 'response_invalid', message: 'The headers of the answer were too large.' },
-  UND_ERR_RES_EXCEEDED_MAX_SIZE: { code: 'response_invalid', message: 'The answer was too large.' },
-  HTTPParserError: { code: 'response_invalid', message: 'The answer was not HTTP.' },
-  TimeoutError: { code: 'total_timeout', message: 'The receiver did not finish its answer in time.' },
-};
+function keyOf({ callerId, host }: { readonly callerId: string; readonly host: string }): string {
+  return `${callerId} ${host}`;
+}
 
-function describeSendError(error: unknown): { readonly code: string; readonly message: string } {
-  if (!(error instanceof Error)) return { code: 'internal', message: 'The webhook could not be sent.' };
-  const code = 'code' in error && typeof error.code === 'string' ? error.code : error.name;
-  if (/^(ERR_TLS|CERT_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO|ERR_SSL)/.test(code)) {
-    return { code: 'tls_error', message: 'The certificate or the encryption of the receiver was not accepted.' };
-  }
-  if (code.startsWith('HPE_')) return { code: 'response_invalid', message: 'The answer was not HTTP.' };
-  return SEND_ERRORS[code] ?? SEND_ERRORS[error.name] ?? { code: 'internal', message: 'The webhook could not be sent.' };
+/** Queries often carry what is nobody else's business. */
+function withoutQuery(url: string): string {
+  return url.replace(/[?#].*$/s, '');
 }

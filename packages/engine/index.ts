@@ -6,6 +6,8 @@ import { type Cancelling, makeCancelling } from './cancel.ts';
 import type { EngineContext, EngineSettings } from './context.ts';
 import { type RunningDispatcher, startDispatcher } from './deliver.ts';
 import { type Keys, makeKeys } from './keys.ts';
+import { type AllowList, type Guard, openGuard } from './outbound/index.ts';
+import packageJson from './package.json' with { type: 'json' };
 import { openQueue } from './queue.ts';
 import { makeReading, type Reading } from './read.ts';
 import { type RunningWorker, startWorker, type WorkerOptions } from './run.ts';
@@ -25,6 +27,7 @@ export type { RunningDispatcher } from './deliver.ts';
 export { DEFAULT_CALLER, type Keys, newKey, openKeys, type StoredKey } from './keys.ts';
 export { type LogOptions, openLog } from './log.ts';
 export { migrateDatabase, waitForDatabase, waitForRedis } from './migrate.ts';
+export { type AllowList, parseAllowList } from './outbound/index.ts';
 export type { ListOptions, Reading, WaitOptions } from './read.ts';
 export type { RunningWorker, WorkerOptions } from './run.ts';
 export { newSecretKey, parseSecretKeys } from './secret-box.ts';
@@ -49,6 +52,8 @@ export interface EngineOptions {
   readonly encodeWebhook: (job: Job) => WebhookMessage;
   /** Keys of webhook secrets: the first encrypts, all decrypt. Unset: webhooks can be neither signed nor sent, nor their secrets shown. */
   readonly secretKeys?: readonly KeyObject[];
+  /** What webhooks may call besides public addresses; nothing unless given. */
+  readonly webhookAllow?: AllowList;
   readonly log: Log;
   /** Sent as `user-agent` with webhooks. */
   readonly userAgent?: string;
@@ -62,6 +67,8 @@ export interface Engine extends Reading, Cancelling {
   readonly submit: Submit;
   readonly keys: Keys;
   readonly webhookSecrets: WebhookSecrets;
+  /** What is wrong with a webhook's URL as it is written; undefined when nothing is. Where its name leads shows when it is called. */
+  readonly problemWithWebhook: Guard['problemWith'];
   readonly assets: EngineContext['assets'];
   readonly sweep: Sweep;
   startWorker(options: WorkerOptions): RunningWorker;
@@ -94,6 +101,7 @@ export function openEngine(options: EngineOptions): Engine {
     signals,
     assets: openAssetStore({ folder: options.assetsFolder, database }),
     webhookSecrets: makeWebhookSecrets({ database, clock, log, signals }, openSecretBox(options.secretKeys ?? [])),
+    guard: openGuard({ ...(options.webhookAllow && { allow: options.webhookAllow }) }),
     clock,
     random: options.random ?? Math.random,
     log,
@@ -110,9 +118,10 @@ export function openEngine(options: EngineOptions): Engine {
     keys: makeKeys(context),
     assets: context.assets,
     webhookSecrets: context.webhookSecrets,
+    problemWithWebhook: context.guard.problemWith,
     sweep: makeSweep(context, settle, ring),
     startWorker: (worker) => startWorker(context, settle, worker),
-    startDispatcher: () => startDispatcher(context, options.userAgent ?? 'claimcheck'),
+    startDispatcher: () => startDispatcher(context, { userAgent: options.userAgent ?? `claimcheck/${packageJson.version}` }),
     async health() {
       const [database, migrations, queue] = await Promise.allSettled([
         context.database.sql`select 1`,

@@ -6,7 +6,12 @@ const other = { callerId: 'a caller', host: 'other.example' };
 
 function aClock(): { nowMs: () => number; pass: (ms: number) => void } {
   let now = 1_000_000;
-  return { nowMs: () => now, pass: (ms) => void (now += ms) };
+  return {
+    nowMs: () => now,
+    pass(ms) {
+      now += ms;
+    },
+  };
 }
 
 /** One after the other. */

@@ -23,6 +23,7 @@ import {
 } from '@claimcheck/core';
 import { coalesce } from './coalesce.ts';
 import type { EngineContext } from './context.ts';
+import { owe } from './owe.ts';
 import type { Consumer } from './queue.ts';
 import { retryDelayMs } from './retry.ts';
 import type { Settle } from './settle.ts';
@@ -97,14 +98,24 @@ export function startWorker(context: EngineContext, settle: Settle, options: Wor
   /** Jobs that wait for somebody else: rung for when this worker takes no more doorbells, lest it swallow them itself. */
   const unanswered = new Set<string>();
   const byJob = { keyOf: ({ jobId }: { readonly jobId: string }) => jobId };
-  const claim = coalesce((claims: readonly Claim[]) => claimJobs(database.sql, claims, LEASE_SECONDS), byJob);
+  const claim = coalesce(
+    (claims: readonly Claim[]) =>
+      database.sql.begin(async (sql) => {
+        const claimed = await claimJobs(sql, claims, LEASE_SECONDS);
+        // Later attempts are nobody else's business.
+        const started = claimed.map((attempt) => (attempt?.job.attempt === 1 ? attempt.job : undefined));
+        await owe(context, sql, 'started', started);
+        return claimed;
+      }),
+    byJob,
+  );
   const requeue = coalesce((requeues: readonly Requeue[]) => requeueJobs(database.sql, requeues), byJob);
   const saveHandle = coalesce(async (records: readonly HandleRecord[]) => {
     const saved = new Set((await saveHandles(database.sql, records)).map(({ jobId }) => jobId));
     return records.map(({ jobId }) => saved.has(jobId));
   }, byJob);
   const report = coalesce(async (reports: readonly ProgressReport[]) => {
-    await recordProgress(database.sql, reports);
+    await database.sql.begin(async (sql) => owe(context, sql, 'progress', await recordProgress(sql, reports)));
     return reports.map(() => undefined);
   }, byJob);
 

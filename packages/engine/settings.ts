@@ -2,11 +2,12 @@
 import { join, resolve } from 'node:path';
 import { z } from 'zod';
 import type { EngineOptions } from './index.ts';
+import { parseAllowList } from './outbound/index.ts';
 import { parseSecretKeys } from './secret-box.ts';
+import { parseSchedule, SCHEDULE_PRESETS, SCHEDULE_RULE } from './webhook-schedule.ts';
 
 const SECONDS_MAX = 10 * 365 * 24 * 3600;
-/** Design: now, 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h, 24 h; 75 h 35 min in all. */
-const WEBHOOK_SCHEDULE = [0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
+const WEEK_SECONDS = 7 * 24 * 3600;
 
 /** For the operator. */
 export const MAKE_SECRET_KEY = 'make one with "openssl rand -base64 32"';
@@ -42,17 +43,33 @@ export const engineSettings = {
     .transform((folder) => resolve(folder)),
   /** Seconds for which an ended job stays readable; at least 1. */
   RESULT_TTL_SECONDS: wholeNumber(1, SECONDS_MAX).default(3600),
-  /** Seconds to wait before each send of a webhook, separated by commas; 1 to 20 entries of 0 to 86,400. */
+  /** Seconds to wait before each send of a webhook, separated by commas, or the name of a preset. Requests and keys may say otherwise. */
   WEBHOOK_RETRY_SCHEDULE: z
     .string()
-    .refine(
-      (text) => /^\d{1,5}(,\d{1,5}){0,19}$/.test(text.replaceAll(' ', '')) && text.split(',').every((entry) => Number(entry) <= 86_400),
-      {
-        error: 'must be 1 to 20 whole numbers of seconds from 0 to 86400, separated by commas',
-      },
-    )
-    .transform((text) => text.split(',').map(Number))
-    .default(WEBHOOK_SCHEDULE),
+    .transform((text, context) => {
+      const schedule = parseSchedule(text);
+      if (schedule) return schedule;
+      context.addIssue({ code: 'custom', message: SCHEDULE_RULE });
+      return z.NEVER;
+    })
+    .default(SCHEDULE_PRESETS.standard),
+  /**
+   * Seconds for which an ended delivery can be looked at, with every send. The message of what was delivered is kept no longer than its job;
+   * what was not can be sent again for as long.
+   */
+  WEBHOOK_LOG_SECONDS: wholeNumber(1, SECONDS_MAX).default(WEEK_SECONDS),
+  /**
+   * What webhooks may call besides public addresses, separated by commas: private networks by CIDR, single addresses of any kind, and host
+   * names. Unset: see each app.
+   */
+  WEBHOOK_ALLOW_NETWORKS: z
+    .string()
+    .transform((text, context) => {
+      const { allow, problems } = parseAllowList(text);
+      for (const message of problems) context.addIssue({ code: 'custom', message });
+      return problems.length > 0 ? z.NEVER : allow;
+    })
+    .optional(),
   /** Numbers of the terminal states in the webhook body: `documented` 9/10/11 or `current` 10/11/12. */
   WEBHOOK_STATUS_NUMBERING: z.enum(['documented', 'current']).default('documented'),
   /**
@@ -82,12 +99,17 @@ export type EngineVariables = z.infer<typeof schema>;
 export function engineOptionsFrom(
   variables: EngineVariables,
   url: string,
-): Pick<EngineOptions, 'databaseUrl' | 'redisUrl' | 'assetsFolder' | 'settings' | 'secretKeys'> {
+): Pick<EngineOptions, 'databaseUrl' | 'redisUrl' | 'assetsFolder' | 'settings' | 'secretKeys' | 'webhookAllow'> {
   return {
     databaseUrl: url,
     ...(variables.REDIS_URL !== undefined && { redisUrl: variables.REDIS_URL }),
     assetsFolder: join(variables.DATA_DIR, 'assets'),
     ...(variables.SECRET_KEY !== undefined && { secretKeys: variables.SECRET_KEY }),
-    settings: { resultTtlSeconds: variables.RESULT_TTL_SECONDS, webhookSchedule: variables.WEBHOOK_RETRY_SCHEDULE },
+    ...(variables.WEBHOOK_ALLOW_NETWORKS !== undefined && { webhookAllow: variables.WEBHOOK_ALLOW_NETWORKS }),
+    settings: {
+      resultTtlSeconds: variables.RESULT_TTL_SECONDS,
+      webhookSchedule: variables.WEBHOOK_RETRY_SCHEDULE,
+      webhookLogSeconds: variables.WEBHOOK_LOG_SECONDS,
+    },
   };
 }

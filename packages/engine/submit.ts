@@ -2,6 +2,7 @@
 import { AppError, type Job, newId, type Submission } from '@claimcheck/core';
 import { coalesce } from './coalesce.ts';
 import type { EngineContext } from './context.ts';
+import { isTold, owe } from './owe.ts';
 import type { Doorbell } from './queue.ts';
 import { type Insertion, insertJobs } from './storage/submissions.ts';
 
@@ -25,7 +26,18 @@ export function makeSubmit(context: EngineContext, ring: Ring): Submit {
     readonly id: string;
     readonly submission: Submission;
   }
-  const insert = coalesce<Call, Insertion>((calls) => insertJobs(context.database.sql, calls, IDEMPOTENCY_TTL_SECONDS), {
+  const { database } = context;
+  const insertBatch = async (calls: readonly Call[]): Promise<readonly Insertion[]> => {
+    // One statement is a transaction already.
+    if (!calls.some(({ submission }) => isTold(submission, 'queued'))) return insertJobs(database.sql, calls, IDEMPOTENCY_TTL_SECONDS);
+    return database.sql.begin(async (sql) => {
+      const insertions = await insertJobs(sql, calls, IDEMPOTENCY_TTL_SECONDS);
+      const created = insertions.map((insertion) => (insertion.kind === 'created' ? insertion.job : undefined));
+      await owe(context, sql, 'queued', created);
+      return insertions;
+    });
+  };
+  const insert = coalesce<Call, Insertion>(insertBatch, {
     keyOf: ({ id, submission }) => (submission.idempotency ? `${submission.callerId} ${submission.idempotency.keyHash}` : id),
   });
   return async (submission) => {

@@ -80,15 +80,35 @@ describe('a delivery', () => {
     expect(await owned.sql`select job_id, state from deliveries`).toEqual([{ job_id: id, state: 'PENDING' }]);
   });
 
-  test.each(['DELIVERED', 'FAILED'] as const)('that is %s is purged with its sends when results of its time are', async (state) => {
-    const id = await aDelivery(owned.sql, { callerId: owned.callerId, url: 'http://127.0.0.1:1/', state });
-    await owned.sql`insert into sends (delivery_id, number, started_at, duration_ms) values (${id}, 1, now(), 1)`;
+  test.each(['DELIVERED', 'FAILED', 'HELD'] as const)(
+    'that is %s can be looked at for as long as the log is kept, then is gone with its sends',
+    async (state) => {
+      const id = await aDelivery(owned.sql, { callerId: owned.callerId, url: 'http://127.0.0.1:1/', state });
+      await owned.sql`insert into sends (delivery_id, number, started_at, duration_ms) values (${id}, 1, now(), 1)`;
+      await owned.setClockAhead(86_300);
+      await owned.engine.sweep.once();
+      expect(await countOf('deliveries')).toBe(1);
+      await owned.setClockAhead(86_401);
+      await owned.engine.sweep.once();
+      expect([await countOf('deliveries'), await countOf('sends')]).toEqual([0, 0]);
+    },
+  );
+});
+
+describe('the message of a delivery', () => {
+  test.each([
+    ['DELIVERED', null],
+    ['FAILED', 'secret content'],
+    ['HELD', 'secret content'],
+    ['PENDING', 'secret content'],
+  ] as const)('that is %s is %j once results of its time are gone: it is kept only while it is owed', async (state, body) => {
+    const id = await aDelivery(owned.sql, { callerId: owned.callerId, url: 'http://127.0.0.1:1/', state, body: 'secret content' });
     await owned.setClockAhead(95);
     await owned.engine.sweep.once();
-    expect(await countOf('deliveries')).toBe(1);
+    expect(await owned.sql`select body from deliveries where id = ${id}`).toEqual([{ body: 'secret content' }]);
     await owned.setClockAhead(101);
     await owned.engine.sweep.once();
-    expect([await countOf('deliveries'), await countOf('sends')]).toEqual([0, 0]);
+    expect(await owned.sql`select body from deliveries where id = ${id}`).toEqual([{ body }]);
   });
 });
 

@@ -5,7 +5,7 @@
 import { removeJobs } from './cancel.ts';
 import type { EngineContext } from './context.ts';
 import type { Settle } from './settle.ts';
-import { deleteEndedDeliveries } from './storage/deliveries.ts';
+import { expireDeliveries } from './storage/deliveries.ts';
 import { listDue, listExpired, listOverdue, listPoisonous, listSilent, nextDueInMs } from './storage/due-jobs.ts';
 import { deleteExpiredKeys } from './storage/submissions.ts';
 import { rescueJobs } from './storage/transitions.ts';
@@ -85,7 +85,8 @@ export function makeSweep(context: EngineContext, settle: Settle, ring: Ring): S
     const expired = await listExpired(database.sql, BATCH);
     await removeJobs(context, expired);
     await deleteExpiredKeys(database.sql, BATCH);
-    await deleteEndedDeliveries(database.sql, { olderThanSeconds: settings.resultTtlSeconds, limit: BATCH });
+    const { resultTtlSeconds, webhookLogSeconds } = settings;
+    await expireDeliveries(database.sql, { messageSeconds: resultTtlSeconds, logSeconds: webhookLogSeconds, limit: BATCH });
     return expired.length;
   }
 

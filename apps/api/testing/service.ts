@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { chooseProvider, loadCatalog } from '@claimcheck/catalog';
 import type { Catalog, Log, Model } from '@claimcheck/core';
 import { loadDialects, webhookEncoder } from '@claimcheck/dialects';
-import { type Engine, newSecretKey, openEngine, parseSecretKeys } from '@claimcheck/engine';
+import { type Engine, newSecretKey, openEngine, parseAllowList, parseSecretKeys } from '@claimcheck/engine';
 import { createTestDatabase, type TestDatabase } from '@claimcheck/engine/testing';
 import { loadProviders, openProviders } from '@claimcheck/providers';
 import type { Hono } from 'hono';
@@ -30,6 +30,8 @@ export interface ServiceOptions {
   /** Another way to the test's database, such as a proxy that a test can break. */
   readonly connectTo?: (databaseUrl: string) => Promise<string>;
   readonly publicUrl?: string;
+  /** As WEBHOOK_ALLOW_NETWORKS; the loopback addresses unless given. */
+  readonly webhookAllow?: string;
   readonly log?: Log;
 }
 
@@ -66,9 +68,11 @@ export async function startTestService(options: ServiceOptions = {}): Promise<Te
     databaseUrl: (await options.connectTo?.(database.url)) ?? database.url,
     ...(options.redisUrl !== undefined && { redisUrl: options.redisUrl, queuePrefix: new URL(database.url).pathname.slice(1) }),
     assetsFolder: join(folder, 'assets'),
-    settings: { resultTtlSeconds: 3_600, webhookSchedule: [0, 0] },
+    settings: { resultTtlSeconds: 3_600, webhookSchedule: [0, 0], webhookLogSeconds: 86_400 },
     encodeWebhook: webhookEncoder(dialects, { statusNumbering: 'documented' }),
     secretKeys: parseSecretKeys(newSecretKey()) ?? [],
+    // The receivers of tests are there.
+    webhookAllow: parseAllowList(options.webhookAllow ?? '127.0.0.1,::1').allow,
     log,
   });
   started.defer(() => engine.close());

@@ -54,6 +54,7 @@ export function aJob(state: State, fields: Partial<Job> = {}): Job {
     attempt: 0,
     priority: 'normal',
     resubmits: 0,
+    sequence: 1,
     baseUrl: BASE_URL,
     createdAt: CREATED_AT,
     updatedAt: CREATED_AT,

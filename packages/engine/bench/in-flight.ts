@@ -46,7 +46,7 @@ await migrateDatabase(postgres.url);
 const engine = openEngine({
   databaseUrl: postgres.url,
   assetsFolder: join(folder, 'assets'),
-  settings: { resultTtlSeconds: 3600, webhookSchedule: [0] },
+  settings: { resultTtlSeconds: 3600, webhookSchedule: [0], webhookLogSeconds: 86_400 },
   encodeWebhook: () => ({ contentType: 'application/json', body: '{}' }),
   log: quiet,
 });

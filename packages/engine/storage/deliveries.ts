@@ -1,119 +1,347 @@
-/** Deliveries and their sends. A claim hides a delivery until its time is up; only the newest claim may record what came of it. */
+/**
+ * Deliveries and their sends. A claim hides a delivery until its time is up; only the newest claim may record what came of it.
+ *
+ * A due delivery whose host has no room steps aside, once, into the line of its host, where it does not stand in the way of others:
+ * however many wait for a dead receiver, the due-index only holds what can be sent.
+ */
 import type { SqlLike } from './connection.ts';
 
 /** Payload is empty: it means "look". */
 export const DELIVERIES_CHANNEL = 'claimcheck_deliveries';
 
+export const DELIVERY_STATES = ['PENDING', 'DELIVERED', 'FAILED', 'HELD'] as const;
+/**
+ * PENDING: sends are to come. DELIVERED: a 2xx came. FAILED: given up. HELD: its endpoint is disabled; nothing was lost, and a resend or
+ * a replay sends it.
+ */
+export type DeliveryState = (typeof DELIVERY_STATES)[number];
+
+/** What a send was made for: the schedule, a resend of one delivery, a replay of many, or a test of a URL. */
+export type SendTrigger = 'auto' | 'manual' | 'replay' | 'test';
+
 export interface OwedDelivery {
   readonly id: string;
   readonly callerId: string;
-  readonly jobId: string;
+  /** Undefined for a test send. */
+  readonly jobId?: string;
   readonly url: string;
   readonly contentType: string;
   readonly body: string;
   /** Seconds to wait before each send. */
   readonly schedule: readonly number[];
+  readonly event: string;
+  /** Number of the job's event; 0 for a test send. */
+  readonly sequence: number;
+  /** Fraction done; only for an event that tells of progress. */
+  readonly progress?: number;
+  readonly trigger?: SendTrigger;
 }
 
-/** Records what is owed; part of the transaction that ends the jobs. A job owes one delivery per webhook, however often this runs. */
+/**
+ * Records what is owed; part of the transaction that changes the jobs. A job owes one delivery per event, and one for its end, however
+ * often this runs.
+ */
 export async function insertDeliveries(sql: SqlLike, owed: readonly OwedDelivery[]): Promise<void> {
+  const column = <Value>(pick: (delivery: OwedDelivery) => Value) => owed.map(pick);
   await sql`
     with inserted as (
-      insert into deliveries (id, caller_id, job_id, url, content_type, body, schedule, next_send_at)
-      select id, caller_id, job_id, url, content_type, body, schedule::integer[], db_now() + make_interval(secs => (schedule::integer[])[1])
+      insert into deliveries (id, caller_id, job_id, url, content_type, body, schedule, event, sequence, progress, trigger, next_send_at)
+      select id, caller_id, job_id, url, content_type, body, schedule::integer[], event, sequence, progress, trigger,
+        db_now() + make_interval(secs => (schedule::integer[])[1])
       from unnest(
-        ${owed.map(({ id }) => id)}::uuid[], ${owed.map(({ callerId }) => callerId)}::uuid[], ${owed.map(({ jobId }) => jobId)}::uuid[],
-        ${owed.map(({ url }) => url)}::text[], ${owed.map(({ contentType }) => contentType)}::text[], ${owed.map(({ body }) => body)}::text[],
-        ${owed.map(({ schedule }) => `{${schedule.join(',')}}`)}::text[]
-      ) as owed (id, caller_id, job_id, url, content_type, body, schedule)
-      on conflict (job_id, url) do nothing
+        ${column(({ id }) => id)}::uuid[], ${column(({ callerId }) => callerId)}::uuid[], ${column(({ jobId }) => jobId ?? null)}::uuid[],
+        ${column(({ url }) => url)}::text[], ${column(({ contentType }) => contentType)}::text[], ${column(({ body }) => body)}::text[],
+        ${column(({ schedule }) => `{${schedule.join(',')}}`)}::text[], ${column(({ event }) => event)}::text[],
+        ${column(({ sequence }) => sequence)}::integer[], ${column(({ progress }) => progress ?? null)}::real[],
+        ${column(({ trigger }) => trigger ?? 'auto')}::text[]
+      ) as owed (id, caller_id, job_id, url, content_type, body, schedule, event, sequence, progress, trigger)
+      on conflict do nothing
       returning id
     )
     select pg_notify(${DELIVERIES_CHANNEL}, '') from inserted having count(*) > 0`;
 }
 
-export interface ClaimedDelivery {
+/** A host as one caller uses it: what has a concurrency, a circuit breaker and a line of its own, so that no caller can spoil it for others. */
+export interface Lane {
+  readonly callerId: string;
+  readonly host: string;
+}
+
+export interface ClaimedDelivery extends Lane {
   readonly id: string;
-  readonly jobId: string;
+  readonly jobId: string | null;
   readonly url: string;
   readonly contentType: string;
   readonly body: string;
   readonly schedule: readonly number[];
+  readonly event: string;
+  readonly sequence: number;
+  readonly progress: number | null;
+  readonly trigger: SendTrigger;
+  /** Where it returns when a send that was asked for fails; null while its schedule goes on. */
+  readonly fallsBackTo: Exclude<DeliveryState, 'PENDING'> | null;
   /** Sends recorded so far. */
   readonly sendCount: number;
   /** Hand it back with the record. */
   readonly claim: number;
 }
 
-/** Takes due deliveries, the longest due first. Each comes again by itself after `claimSeconds` unless it is recorded before. */
-export async function claimDeliveries(
-  sql: SqlLike,
-  options: { readonly limit: number; readonly claimSeconds: number },
-): Promise<readonly ClaimedDelivery[]> {
-  return sql<ClaimedDelivery[]>`
-    with due as materialized (
-      select id from deliveries where state = 'PENDING' and next_send_at <= db_now()
-      order by next_send_at limit ${options.limit} for no key update skip locked
-    )
-    update deliveries set claim = claim + 1, next_send_at = db_now() + make_interval(secs => ${options.claimSeconds})
-    from due where deliveries.id = due.id
-    returning deliveries.id, job_id as "jobId", url, content_type as "contentType", body, schedule, send_count as "sendCount", claim`;
+export interface DueDeliveries {
+  readonly claimed: readonly ClaimedDelivery[];
+  /** Those whose lines have grown. */
+  readonly lines: readonly Lane[];
+  /** True when more may be due than were looked at. */
+  readonly isMore: boolean;
 }
 
-export interface SendRecord {
+export interface LaneRoom extends Lane {
+  /** Sends that may start now. */
+  readonly room: number;
+}
+
+export interface ClaimOptions {
+  /** Deliveries to claim at most. */
+  readonly limit: number;
+  /** Each comes again by itself after this, unless it is recorded before. */
+  readonly claimSeconds: number;
+  /** Of lanes with other than `roomElsewhere`. */
+  readonly rooms: readonly LaneRoom[];
+  readonly roomElsewhere: number;
+}
+
+/** So many due ones are looked at; what has no room among them leaves the index, so that the next look sees others. */
+const LOOK_AT = 1_000;
+
+/**
+ * Takes due deliveries, the longest due first, as many of each lane as have room; the others of that lane step into its line. Those of
+ * disabled endpoints become HELD when their time comes, unless somebody asked for the send.
+ */
+export async function claimDue(sql: SqlLike, options: ClaimOptions): Promise<DueDeliveries> {
+  const rows = await sql<(ClaimedDelivery & { verdict: string })[]>`
+    with due as materialized (
+      select id, caller_id, host, endpoint, trigger, next_send_at from deliveries
+      where state = 'PENDING' and not waits_in_line and next_send_at <= db_now()
+      order by next_send_at limit ${LOOK_AT} for no key update skip locked
+    ), known as (
+      select * from unnest(${options.rooms.map(({ callerId }) => callerId)}::uuid[], ${options.rooms.map(({ host }) => host)}::text[],
+        ${options.rooms.map(({ room }) => room)}::integer[]) as known (caller_id, host, room)
+    ), sorted as (
+      select due.*, disabled_at is not null and trigger = 'auto' as is_held, coalesce(room, ${options.roomElsewhere}) as room,
+        row_number() over (partition by due.caller_id, due.host, disabled_at is not null and trigger = 'auto' order by next_send_at, id) as place
+      from due left join known using (caller_id, host)
+        left join webhook_endpoints as bad on bad.caller_id = due.caller_id and bad.endpoint = due.endpoint
+    ), judged as (
+      select id, case when is_held then 'hold' when place > room then 'wait'
+        when count(*) filter (where not is_held and place <= room) over (order by next_send_at, id) <= ${options.limit} then 'claim' else 'later'
+      end as verdict
+      from sorted
+    )
+    update deliveries set
+      state = case verdict when 'hold' then 'HELD' else state end,
+      failure_code = case verdict when 'hold' then 'endpoint_disabled' end,
+      finished_at = case verdict when 'hold' then db_now() end,
+      waits_in_line = verdict = 'wait',
+      claim = claim + case verdict when 'claim' then 1 else 0 end,
+      next_send_at = case verdict when 'claim' then db_now() + make_interval(secs => ${options.claimSeconds}) else next_send_at end
+    from judged where deliveries.id = judged.id and verdict <> 'later'
+    returning deliveries.id, caller_id as "callerId", host, job_id as "jobId", url, content_type as "contentType", body, schedule, event,
+      sequence, progress, trigger, falls_back_to as "fallsBackTo", send_count as "sendCount", claim, verdict`;
+  return {
+    claimed: rows.filter(({ verdict }) => verdict === 'claim'),
+    lines: rows.filter(({ verdict }) => verdict === 'wait'),
+    isMore: rows.length > 0,
+  };
+}
+
+/** Takes from the lines of lanes that have room, the longest waiting first. */
+export async function claimFromLines(
+  sql: SqlLike,
+  lanes: readonly LaneRoom[],
+  options: { readonly claimSeconds: number },
+): Promise<readonly ClaimedDelivery[]> {
+  return sql<ClaimedDelivery[]>`
+    with first as materialized (
+      select turn.id
+      from unnest(${lanes.map(({ callerId }) => callerId)}::uuid[], ${lanes.map(({ host }) => host)}::text[],
+        ${lanes.map(({ room }) => room)}::integer[]) as lane (caller_id, host, room)
+      cross join lateral (
+        select id from deliveries
+        where state = 'PENDING' and waits_in_line and caller_id = lane.caller_id and host = lane.host
+        order by next_send_at limit lane.room for no key update skip locked
+      ) as turn
+    )
+    update deliveries set waits_in_line = false, claim = claim + 1, next_send_at = db_now() + make_interval(secs => ${options.claimSeconds})
+    from first where deliveries.id = first.id
+    returning deliveries.id, caller_id as "callerId", host, job_id as "jobId", url, content_type as "contentType", body, schedule, event,
+      sequence, progress, trigger, falls_back_to as "fallsBackTo", send_count as "sendCount", claim`;
+}
+
+/** Makes claimed deliveries due again that were not sent. Those with a newer claim stay as they are. */
+export async function giveBackDeliveries(sql: SqlLike, claimed: readonly Pick<ClaimedDelivery, 'id' | 'claim'>[]): Promise<void> {
+  await sql`
+    update deliveries set next_send_at = db_now(), claim = deliveries.claim + 1
+    from unnest(${claimed.map(({ id }) => id)}::uuid[], ${claimed.map(({ claim }) => claim)}::integer[]) as given (id, claim)
+    where deliveries.id = given.id and deliveries.claim = given.claim and state = 'PENDING'`;
+}
+
+/** Lanes in whose lines somebody waits, `limit` at most. Steps from lane to lane through the index, whatever the length of their lines. */
+export async function listLines(sql: SqlLike, limit: number): Promise<readonly Lane[]> {
+  return sql<Lane[]>`
+    with recursive lane as (
+      (select caller_id, host from deliveries where state = 'PENDING' and waits_in_line order by caller_id, host limit 1)
+      union all
+      select next.caller_id, next.host from lane cross join lateral (
+        select caller_id, host from deliveries
+        where state = 'PENDING' and waits_in_line and (deliveries.caller_id, deliveries.host) > (lane.caller_id, lane.host)
+        order by caller_id, host limit 1
+      ) as next
+    )
+    select caller_id as "callerId", host from lane limit ${limit}`;
+}
+
+/** What one send was like. */
+export interface SendFacts {
+  /** Milliseconds over all. */
+  readonly durationMs: number;
+  /** Milliseconds; undefined where the step was not taken. */
+  readonly dnsMs?: number;
+  readonly connectMs?: number;
+  readonly tlsMs?: number;
+  readonly firstByteMs?: number;
+  readonly address?: string;
+  /** Without anything secret. */
+  readonly requestHeaders: Readonly<Record<string, string>>;
+  readonly status?: number;
+  readonly responseHeaders?: Readonly<Record<string, string | readonly string[]>>;
+  /** What was read of the answer's body. */
+  readonly responseBody?: string;
+  readonly error?: { readonly code: string; readonly message: string };
+}
+
+export interface SendRecord extends SendFacts {
   readonly deliveryId: string;
   readonly claim: number;
-  readonly durationMs: number;
-  readonly status?: number;
-  readonly error?: { readonly code: string; readonly message: string };
-  /** DELIVERED and FAILED are final; otherwise the next send is due after that many seconds. */
-  readonly next: 'DELIVERED' | 'FAILED' | { readonly afterSeconds: number };
+  /** An ended state is final; otherwise the next send is due after that many seconds. */
+  readonly next: Exclude<DeliveryState, 'PENDING'> | { readonly afterSeconds: number };
+  /** Why it goes on as it does, for people. */
+  readonly nextReason: string;
+  /** Whether the endpoint was well; undefined when the send says nothing about it. */
+  readonly health?: 'ok' | 'failed' | 'gone' | 'asked';
+}
+
+/** What the records changed beyond their deliveries. */
+export interface EndpointChange extends Lane {
+  readonly url: string;
+  readonly change: 'disabled' | 'recovered';
+  readonly reason: string | null;
+}
+
+export interface DisableRule {
+  /** Failing for this long … */
+  readonly failingSeconds: number;
+  /** … and for so many sends without a success in between. */
+  readonly failuresMin: number;
 }
 
 /** Writes down sends and moves their deliveries on. A send whose claim ran out is dropped: a newer one owns the delivery. */
-export async function recordSends(sql: SqlLike, records: readonly SendRecord[]): Promise<void> {
-  await sql`
+export async function recordSends(sql: SqlLike, records: readonly SendRecord[], rule: DisableRule): Promise<readonly EndpointChange[]> {
+  const column = <Value>(pick: (record: SendRecord) => Value) => records.map(pick);
+  const rows = await sql<EndpointChange[]>`
     with input as (
       select * from unnest(
-        ${records.map(({ deliveryId }) => deliveryId)}::uuid[], ${records.map(({ claim }) => claim)}::integer[],
-        ${records.map(({ durationMs }) => Math.round(durationMs))}::integer[], ${records.map(({ status }) => status ?? null)}::integer[],
-        ${records.map(({ error }) => error?.code ?? null)}::text[], ${records.map(({ error }) => error?.message ?? null)}::text[],
-        ${records.map(({ next }) => (typeof next === 'string' ? next : 'PENDING'))}::text[],
-        ${records.map(({ next }) => (typeof next === 'string' ? 0 : next.afterSeconds))}::double precision[]
-      ) as input (delivery_id, claim, duration_ms, status, error_code, error_message, state, after_seconds)
+        ${column(({ deliveryId }) => deliveryId)}::uuid[], ${column(({ claim }) => claim)}::integer[],
+        ${column(({ durationMs }) => Math.round(durationMs))}::integer[], ${column(({ dnsMs }) => dnsMs ?? null)}::real[],
+        ${column(({ connectMs }) => connectMs ?? null)}::real[], ${column(({ tlsMs }) => tlsMs ?? null)}::real[],
+        ${column(({ firstByteMs }) => firstByteMs ?? null)}::real[], ${column(({ address }) => address ?? null)}::text[],
+        ${column(({ requestHeaders }) => JSON.stringify(requestHeaders))}::text[], ${column(({ status }) => status ?? null)}::integer[],
+        ${column(({ responseHeaders }) => (responseHeaders ? JSON.stringify(responseHeaders) : null))}::text[],
+        ${column(({ responseBody }) => responseBody ?? null)}::text[], ${column(({ error }) => error?.code ?? null)}::text[],
+        ${column(({ error }) => error?.message ?? null)}::text[],
+        ${column(({ next }) => (typeof next === 'string' ? next : 'PENDING'))}::text[],
+        ${column(({ next }) => (typeof next === 'string' ? null : next.afterSeconds))}::double precision[],
+        ${column(({ nextReason }) => nextReason)}::text[], ${column(({ health }) => health ?? null)}::text[]
+      ) as input (
+        delivery_id, claim, duration_ms, dns_ms, connect_ms, tls_ms, first_byte_ms, address, request_headers, status, response_headers,
+        response_body, error_code, error_message, new_state, after_seconds, next_reason, health
+      )
     ), locked as materialized (
-      select id from deliveries where id in (select delivery_id from input) order by id for no key update
+      select id, trigger as trigger_before from deliveries where id in (select delivery_id from input) order by id for no key update
     ), moved as (
-      update deliveries set send_count = send_count + 1, state = input.state,
-        next_send_at = db_now() + make_interval(secs => input.after_seconds),
-        finished_at = case when input.state = 'PENDING' then null else db_now() end
+      update deliveries set send_count = send_count + 1, state = new_state,
+        failure_code = case when new_state in ('FAILED', 'HELD') then coalesce(error_code, 'internal') end,
+        next_send_at = db_now() + make_interval(secs => coalesce(after_seconds, 0)), trigger = 'auto', falls_back_to = null, waits_in_line = false,
+        finished_at = case when new_state = 'PENDING' then null else db_now() end
       from locked, input
       where deliveries.id = locked.id and deliveries.id = input.delivery_id and deliveries.claim = input.claim and deliveries.state = 'PENDING'
-      returning deliveries.id, send_count, input.*
+      returning deliveries.id, deliveries.caller_id, deliveries.host, deliveries.endpoint, deliveries.url, send_count, next_send_at, trigger_before, input.*
+    ), sent as (
+      insert into sends (delivery_id, number, trigger, started_at, duration_ms, dns_ms, connect_ms, tls_ms, first_byte_ms, address, request_headers,
+        status, response_headers, response_body, error_code, error_message, next_send_at, next_reason)
+      select id, send_count, trigger_before, db_now() - make_interval(secs => duration_ms / 1000.0), duration_ms, dns_ms, connect_ms, tls_ms,
+        first_byte_ms, address, request_headers::json, status, response_headers::json, response_body, error_code, error_message,
+        case when new_state = 'PENDING' then next_send_at end, next_reason
+      from moved
+    ), ill as (
+      insert into webhook_endpoints as bad (caller_id, endpoint, url, failures, disabled_at, disabled_reason)
+      select caller_id, endpoint, min(url), count(*), case when bool_or(health in ('gone', 'asked')) then db_now() end,
+        min(health) filter (where health in ('gone', 'asked'))
+      from moved where health in ('failed', 'gone', 'asked')
+        -- A success at the same time speaks for the endpoint, unless it asked for the end itself.
+        and (health <> 'failed' or not exists (select from moved as well where well.caller_id = moved.caller_id and well.endpoint = moved.endpoint and well.health = 'ok'))
+      group by caller_id, endpoint order by caller_id, endpoint
+      on conflict (caller_id, endpoint) do update set failures = bad.failures + excluded.failures, updated_at = db_now(),
+        disabled_at = coalesce(bad.disabled_at, excluded.disabled_at, case when bad.failures + excluded.failures >= ${rule.failuresMin}
+          and bad.failing_since <= db_now() - make_interval(secs => ${rule.failingSeconds}) then db_now() end),
+        disabled_reason = coalesce(bad.disabled_reason, excluded.disabled_reason, case when bad.failures + excluded.failures >= ${rule.failuresMin}
+          and bad.failing_since <= db_now() - make_interval(secs => ${rule.failingSeconds}) then 'failing' end)
+      returning caller_id, url, disabled_reason, disabled_at = db_now() as is_new
+    ), well as (
+      delete from webhook_endpoints as bad using (
+        select distinct caller_id, endpoint from moved where health = 'ok'
+          and not exists (select from moved as ill where ill.caller_id = moved.caller_id and ill.endpoint = moved.endpoint and ill.health in ('gone', 'asked'))
+      ) as sound
+      where bad.caller_id = sound.caller_id and bad.endpoint = sound.endpoint
+      returning bad.caller_id, bad.url
     )
-    insert into sends (delivery_id, number, started_at, duration_ms, status, error_code, error_message)
-    select id, send_count, db_now() - make_interval(secs => duration_ms / 1000.0), duration_ms, status, error_code, error_message from moved`;
+    select caller_id as "callerId", '' as host, url, 'disabled' as change, disabled_reason as reason from ill where is_new
+    union all select caller_id, '', url, 'recovered', null from well`;
+  return rows;
 }
 
-/** Milliseconds until the next delivery is due, 0 when one is due now, undefined when none waits. */
+/** Milliseconds until the next delivery outside the lines is due, 0 when one is due now, undefined when none is to come. */
 export async function nextDeliveryInMs(sql: SqlLike): Promise<number | undefined> {
   const [row] = await sql<{ wait: number }[]>`
     select greatest(extract(epoch from min(next_send_at) - db_now()) * 1000, 0)::double precision as wait
-    from deliveries where state = 'PENDING'
+    from deliveries where state = 'PENDING' and not waits_in_line
     -- No row when none waits: greatest() takes null for less than 0.
     having count(*) > 0`;
   return row?.wait;
 }
 
-/** Deletes deliveries that ended longer than `olderThanSeconds` ago. Returns how many. */
-export async function deleteEndedDeliveries(
+/**
+ * Lets go of what has been kept for long enough: the messages of what was delivered `messageSeconds` ago, as they tell of a job that is
+ * gone, then whole deliveries with their sends that ended `logSeconds` ago. Returns how many rows it touched, `limit` of each at most.
+ */
+export async function expireDeliveries(
   sql: SqlLike,
-  options: { readonly olderThanSeconds: number; readonly limit: number },
+  options: { readonly messageSeconds: number; readonly logSeconds: number; readonly limit: number },
 ): Promise<number> {
-  const rows = await sql`
-    delete from deliveries where id in (
-      select id from deliveries where finished_at < db_now() - make_interval(secs => ${options.olderThanSeconds})
+  const erased = await sql`
+    update deliveries set body = null where id in (
+      select id from deliveries
+      where state = 'DELIVERED' and body is not null and finished_at < db_now() - make_interval(secs => ${options.messageSeconds})
       order by finished_at limit ${options.limit} for update skip locked
     ) returning id`;
-  return rows.length;
+  const deleted = await sql`
+    delete from deliveries where id in (
+      select id from deliveries where finished_at < db_now() - make_interval(secs => ${options.logSeconds})
+      order by finished_at limit ${options.limit} for update skip locked
+    ) returning id`;
+  const forgotten = await sql`
+    delete from webhook_endpoints where (caller_id, endpoint) in (
+      select caller_id, endpoint from webhook_endpoints
+      where disabled_at is null and updated_at < db_now() - make_interval(secs => ${options.logSeconds})
+      order by updated_at limit ${options.limit} for update skip locked
+    ) returning endpoint`;
+  return erased.length + deleted.length + forgotten.length;
 }

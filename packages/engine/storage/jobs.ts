@@ -2,7 +2,7 @@
  * Jobs in Postgres, to read. Who may change them how is in `transitions.ts`; all statements there and in `submissions.ts` notify
  * {@link JOBS_CHANNEL} of the jobs they changed.
  */
-import { type Failure, type Job, type JsonText, type Output, PRIORITIES, STATES, type State } from '@claimcheck/core';
+import { type Failure, type Job, type JsonText, type Output, PRIORITIES, STATES, type State, type WebhookOptions } from '@claimcheck/core';
 import type { SqlLike } from './connection.ts';
 
 /** Payload: ids of changed jobs, separated by commas. 200 ids fit into the 8,000 bytes of a notification. */
@@ -38,6 +38,8 @@ export interface JobRow {
   readonly failure_code: Failure['code'] | null;
   readonly failure_message: string | null;
   readonly webhook_url: string | null;
+  readonly webhook_options: string | null;
+  readonly event_count: number;
   readonly base_url: string;
   readonly session_id: string | null;
   readonly created_at: Date;
@@ -100,6 +102,9 @@ export function toJob(row: JobRow): Job {
     ...(row.output !== null && { output: JSON.parse(row.output) as Output }),
     ...(row.failure_code !== null && { failure: { code: row.failure_code, message: row.failure_message ?? '' } }),
     ...(row.webhook_url !== null && { webhookUrl: row.webhook_url }),
+    // Written by insertJobs from WebhookOptions, and by nobody else.
+    ...(row.webhook_options !== null && { webhookOptions: JSON.parse(row.webhook_options) as WebhookOptions }),
+    sequence: row.event_count,
     baseUrl: row.base_url,
     ...(row.session_id !== null && { sessionId: row.session_id }),
     createdAt: row.created_at,

@@ -21,6 +21,7 @@ export const apiKeys = pgTable('api_keys', {
   origin: text('origin', { enum: ['created', 'bootstrap'] }).notNull(),
   createdAt: instant('created_at').notNull(),
   revokedAt: instant('revoked_at'),
+  webhookOptions: exactJson('webhook_options'),
 });
 
 export const jobs = pgTable('jobs', {
@@ -43,6 +44,7 @@ export const jobs = pgTable('jobs', {
   failureCode: text('failure_code'),
   failureMessage: text('failure_message'),
   webhookUrl: text('webhook_url'),
+  webhookOptions: exactJson('webhook_options'),
   baseUrl: text('base_url').notNull(),
   sessionId: text('session_id'),
   createdAt: instant('created_at').notNull(),
@@ -114,11 +116,20 @@ export const assets = pgTable('assets', {
 export const deliveries = pgTable('deliveries', {
   id: uuid('id').primaryKey(),
   callerId: uuid('caller_id').notNull(),
-  jobId: uuid('job_id').notNull(),
+  jobId: uuid('job_id'),
   url: text('url').notNull(),
   contentType: text('content_type').notNull(),
-  body: text('body').notNull(),
-  state: text('state', { enum: ['PENDING', 'DELIVERED', 'FAILED'] }).notNull(),
+  body: text('body'),
+  event: text('event').notNull(),
+  sequence: integer('sequence').notNull(),
+  progress: real('progress'),
+  host: text('host').notNull(),
+  endpoint: text('endpoint').notNull(),
+  waitsInLine: boolean('waits_in_line').notNull(),
+  trigger: text('trigger').notNull(),
+  fallsBackTo: text('falls_back_to'),
+  failureCode: text('failure_code'),
+  state: text('state', { enum: ['PENDING', 'DELIVERED', 'FAILED', 'HELD'] }).notNull(),
   schedule: integer('schedule').array().notNull(),
   sendCount: integer('send_count').notNull(),
   claim: integer('claim').notNull(),
@@ -137,6 +148,17 @@ export const sends = pgTable(
     status: integer('status'),
     errorCode: text('error_code'),
     errorMessage: text('error_message'),
+    trigger: text('trigger').notNull(),
+    dnsMs: real('dns_ms'),
+    connectMs: real('connect_ms'),
+    tlsMs: real('tls_ms'),
+    firstByteMs: real('first_byte_ms'),
+    address: text('address'),
+    requestHeaders: exactJson('request_headers'),
+    responseHeaders: exactJson('response_headers'),
+    responseBody: text('response_body'),
+    nextSendAt: instant('next_send_at'),
+    nextReason: text('next_reason'),
   },
   (table) => [primaryKey({ columns: [table.deliveryId, table.number] })],
 );
@@ -157,4 +179,33 @@ export const webhookSettings = pgTable('webhook_settings', {
   signsV1a: boolean('signs_v1a').notNull(),
   createdAt: instant('created_at').notNull(),
   updatedAt: instant('updated_at').notNull(),
+});
+
+export const webhookEndpoints = pgTable(
+  'webhook_endpoints',
+  {
+    callerId: uuid('caller_id').notNull(),
+    endpoint: text('endpoint').notNull(),
+    url: text('url').notNull(),
+    failingSince: instant('failing_since').notNull(),
+    failures: integer('failures').notNull(),
+    disabledAt: instant('disabled_at'),
+    disabledReason: text('disabled_reason', { enum: ['gone', 'asked', 'failing'] }),
+    updatedAt: instant('updated_at').notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.callerId, table.endpoint] })],
+);
+
+export const replays = pgTable('replays', {
+  id: uuid('id').primaryKey(),
+  callerId: uuid('caller_id').notNull(),
+  states: text('states').array().notNull(),
+  madeSince: instant('made_since').notNull(),
+  madeBefore: instant('made_before').notNull(),
+  perSecond: integer('per_second').notNull(),
+  position: uuid('position').notNull(),
+  queued: integer('queued').notNull(),
+  nextStepAt: instant('next_step_at').notNull(),
+  createdAt: instant('created_at').notNull(),
+  finishedAt: instant('finished_at'),
 });

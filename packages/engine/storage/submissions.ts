@@ -37,12 +37,13 @@ export async function insertJobs(
       select * from unnest(
         ${submissions.map(({ id }) => id)}::uuid[], ${column((s) => s.callerId)}::uuid[], ${column((s) => s.dialect)}::text[],
         ${column((s) => s.model)}::text[], ${column((s) => s.provider)}::text[], ${column((s) => s.input)}::text[],
-        ${column((s) => s.webhookUrl ?? null)}::text[], ${column((s) => s.baseUrl)}::text[], ${column((s) => s.sessionId ?? null)}::text[],
+        ${column((s) => s.webhookUrl ?? null)}::text[], ${column((s) => (s.webhookOptions ? JSON.stringify(s.webhookOptions) : null))}::text[],
+        ${column((s) => s.baseUrl)}::text[], ${column((s) => s.sessionId ?? null)}::text[],
         ${column((s) => PRIORITIES.indexOf(s.priority))}::integer[], ${column((s) => s.timeoutSeconds)}::integer[],
         ${column((s) => s.runAt?.toISOString() ?? null)}::text[], ${column((s) => s.delaySeconds ?? 0)}::integer[],
         ${column((s) => s.idempotency?.keyHash ?? null)}::text[], ${column((s) => s.idempotency?.requestHash ?? null)}::text[]
       ) with ordinality as given (
-        id, caller_id, dialect, model, provider, input, webhook_url, base_url, session_id, priority, timeout_seconds, run_at,
+        id, caller_id, dialect, model, provider, input, webhook_url, webhook_options, base_url, session_id, priority, timeout_seconds, run_at,
         delay_seconds, key_hash, request_hash, ordinal
       )
     ), ahead as materialized (
@@ -75,8 +76,8 @@ export async function insertJobs(
         where keys.expires_at <= db_now()
       returning job_id
     ), inserted as (
-      insert into jobs (id, caller_id, dialect, model, provider, input, webhook_url, base_url, session_id, priority, available_at, deadline_at)
-      select id, caller_id, dialect, model, provider, input::json, webhook_url, base_url, session_id, priority, available_at,
+      insert into jobs (id, caller_id, dialect, model, provider, input, webhook_url, webhook_options, base_url, session_id, priority, available_at, deadline_at)
+      select id, caller_id, dialect, model, provider, input::json, webhook_url, webhook_options::json, base_url, session_id, priority, available_at,
         available_at + make_interval(secs => timeout_seconds)
       from input where key_hash is null or id in (select job_id from keyed)
       returning *
@@ -96,7 +97,7 @@ function toInsertion(row: InsertionRow | undefined, submission: Submission): Ins
   if (!row?.known_job_id || !row.known_created_at) return { kind: 'in_flight' };
   if (row.known_request_hash !== submission.idempotency?.requestHash) return { kind: 'mismatch' };
   // Built from the request, which is the same: the job itself may have expired before its key.
-  const { callerId, dialect, model, provider, input, baseUrl, webhookUrl, sessionId, priority } = submission;
+  const { callerId, dialect, model, provider, input, baseUrl, webhookUrl, webhookOptions, sessionId, priority } = submission;
   return {
     kind: 'replayed',
     job: {
@@ -108,6 +109,8 @@ function toInsertion(row: InsertionRow | undefined, submission: Submission): Ins
       input,
       baseUrl,
       ...(webhookUrl !== undefined && { webhookUrl }),
+      ...(webhookOptions !== undefined && { webhookOptions }),
+      sequence: 1,
       ...(sessionId !== undefined && { sessionId }),
       state: 'QUEUED',
       progress: 0,

@@ -221,9 +221,12 @@ export interface ProgressReport extends Ownership {
   readonly progress: number;
 }
 
-/** Records how far attempts are, with an event each. Progress never goes back, and strangers' reports are dropped. */
-export async function recordProgress(sql: SqlLike, reports: readonly ProgressReport[]): Promise<void> {
-  await sql`
+/**
+ * Records how far attempts are, with an event each. Returns the jobs that moved: progress never goes back, and strangers' reports are
+ * dropped.
+ */
+export async function recordProgress(sql: SqlLike, reports: readonly ProgressReport[]): Promise<readonly Job[]> {
+  const rows = await sql<JobRow[]>`
     with input as (
       select * from unnest(
         ${reports.map(({ jobId }) => jobId)}::uuid[], ${reports.map(({ attempt }) => attempt)}::integer[],
@@ -240,8 +243,11 @@ export async function recordProgress(sql: SqlLike, reports: readonly ProgressRep
     ), event as (
       insert into job_events (job_id, sequence, type, state, progress, created_at)
       select id, event_count, 'progress', state, progress, updated_at from moved
+    ), notified as (
+      select pg_notify(${JOBS_CHANNEL}, string_agg(id::text, ',')) from moved having count(*) > 0
     )
-    select pg_notify(${JOBS_CHANNEL}, string_agg(id::text, ',')) from moved having count(*) > 0`;
+    select moved.* from moved left join notified on true`;
+  return rows.map(toJob);
 }
 
 export interface HandleRecord extends Ownership {

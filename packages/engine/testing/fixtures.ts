@@ -15,6 +15,7 @@ import {
   type Upstream,
 } from '@claimcheck/core';
 import type { Sql } from '../storage/connection.ts';
+import type { DeliveryState, SendTrigger } from '../storage/deliveries.ts';
 
 export const OUTPUT: Output = { media: [], text: 'done' };
 export const MODEL = 'test-model';
@@ -112,18 +113,23 @@ export interface DeliveryFields {
   readonly jobId?: string;
   readonly body?: string;
   readonly schedule?: readonly number[];
-  readonly state?: 'PENDING' | 'DELIVERED' | 'FAILED';
+  readonly state?: DeliveryState;
   readonly claim?: number;
+  readonly event?: string;
+  readonly trigger?: SendTrigger;
 }
 
 /** A delivery that is due now. Returns its id. */
 export async function aDelivery(sql: Sql, fields: DeliveryFields): Promise<string> {
   const id = newId(systemClock);
   const state = fields.state ?? 'PENDING';
+  const failureCode = { PENDING: null, DELIVERED: null, FAILED: 'http_error', HELD: 'endpoint_disabled' }[state];
   await sql`
-    insert into deliveries (id, caller_id, job_id, url, content_type, body, schedule, state, claim, next_send_at, finished_at)
+    insert into deliveries (id, caller_id, job_id, url, content_type, body, schedule, state, claim, event, trigger, next_send_at, finished_at,
+      failure_code)
     values (${id}, ${fields.callerId}, ${fields.jobId ?? newId(systemClock)}, ${fields.url}, 'application/json', ${fields.body ?? '{}'},
-      ${fields.schedule ?? [0]}, ${state}, ${fields.claim ?? 0}, db_now(), case when ${state !== 'PENDING'} then db_now() end)`;
+      ${fields.schedule ?? [0]}, ${state}, ${fields.claim ?? 0}, ${fields.event ?? 'request.completed'}, ${fields.trigger ?? 'auto'}, db_now(),
+      case when ${state !== 'PENDING'} then db_now() end, ${failureCode})`;
   return id;
 }
 

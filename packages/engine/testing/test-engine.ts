@@ -6,6 +6,7 @@ import { type Clock, type Job, type Log, newId, systemClock, type Upstream, type
 import { Redis } from 'ioredis';
 import { expect } from 'vitest';
 import { type Engine, type EngineOptions, openEngine, type RunningDispatcher, type RunningSweep, type RunningWorker } from '../index.ts';
+import { type AllowList, parseAllowList } from '../outbound/index.ts';
 import { newSecretKey, parseSecretKeys } from '../secret-box.ts';
 import { type Database, openDatabase, type Sql } from '../storage/connection.ts';
 import { aCaller, aModel, PROVIDER } from './fixtures.ts';
@@ -27,6 +28,8 @@ export interface TestEngineOptions {
   readonly clock?: Clock;
   /** As in SECRET_KEY; undefined for the one that all test engines share. */
   readonly secretKeys?: string;
+  /** The loopback addresses unless given: the receivers of tests are there. */
+  readonly webhookAllow?: AllowList;
 }
 
 export interface TestEngine extends AsyncDisposable {
@@ -52,7 +55,7 @@ export interface TestEngine extends AsyncDisposable {
   /** Starts the sweep, which also rings for retries. */
   startSweep(): RunningSweep;
   /** Another process of the same installation: same database, same queue. */
-  sibling(options?: Pick<TestEngineOptions, 'clock' | 'settings' | 'secretKeys'>): Promise<TestEngine>;
+  sibling(options?: Pick<TestEngineOptions, 'clock' | 'settings' | 'secretKeys' | 'webhookAllow'>): Promise<TestEngine>;
 }
 
 export async function createTestEngine(options: TestEngineOptions = {}): Promise<TestEngine> {
@@ -77,10 +80,11 @@ async function open(options: TestEngineOptions, owned: TestDatabase, assetsFolde
     ...(options.queue === 'redis' && { redisUrl: options.redisUrl ?? redisUrl() }),
     queuePrefix,
     assetsFolder,
-    settings: { resultTtlSeconds: 3600, webhookSchedule: [0, 5, 300], ...options.settings },
+    settings: { resultTtlSeconds: 3600, webhookSchedule: [0, 5, 300], webhookLogSeconds: 86_400, ...options.settings },
     encodeWebhook:
       options.encodeWebhook ?? ((job) => ({ contentType: 'application/json', body: JSON.stringify({ id: job.id, state: job.state }) })),
     secretKeys: parseSecretKeys(options.secretKeys ?? SECRET_KEY) ?? [],
+    webhookAllow: options.webhookAllow ?? parseAllowList('127.0.0.1,::1').allow,
     log,
     random: () => 0.5,
     ...(options.clock && { clock: options.clock }),

@@ -1,0 +1,75 @@
+/** Which webhooks a change of a job owes, and their messages. Recorded in the transaction that makes the change. */
+import { isTerminal, type Job, newId, type WebhookEvent, type WebhookMessage } from '@claimcheck/core';
+import type { EngineContext } from './context.ts';
+import type { SqlLike } from './storage/connection.ts';
+import { insertDeliveries, type OwedDelivery } from './storage/deliveries.ts';
+import { EVENT_SCHEDULE } from './webhook-schedule.ts';
+
+/** The event as receivers know it, by what happened to the job. */
+const EVENT_NAMES = {
+  queued: 'request.queued',
+  started: 'request.started',
+  progress: 'request.progress',
+  COMPLETED: 'request.completed',
+  FAILED: 'request.failed',
+  CANCELLED: 'request.cancelled',
+} as const;
+
+type Happening = WebhookEvent | 'end';
+type OweContext = Pick<EngineContext, 'clock' | 'encodeWebhook' | 'log' | 'settings'>;
+
+/** Records what jobs owe for what just happened to them: nothing for those without a webhook, or whose client did not ask to be told. */
+export async function owe(context: OweContext, sql: SqlLike, happening: Happening, jobs: readonly (Job | undefined)[]): Promise<void> {
+  const owed = jobs.flatMap((job) => (job && isTold(job, happening) ? owedDelivery(context, happening, job) : []));
+  if (owed.length > 0) await insertDeliveries(sql, owed);
+}
+
+/** True when the job's webhook is told of this. */
+export function isTold({ webhookUrl, webhookOptions }: Pick<Job, 'webhookUrl' | 'webhookOptions'>, happening: Happening): boolean {
+  return webhookUrl !== undefined && (happening === 'end' || webhookOptions?.events?.includes(happening) === true);
+}
+
+function owedDelivery(context: OweContext, happening: Happening, job: Job): OwedDelivery[] {
+  const { webhookUrl } = job;
+  const event = eventOf(happening, job);
+  if (webhookUrl === undefined || event === undefined) return [];
+  return [
+    {
+      id: newId(context.clock),
+      callerId: job.callerId,
+      jobId: job.id,
+      url: webhookUrl,
+      ...messageOf(context, event, job),
+      schedule: happening === 'end' ? (job.webhookOptions?.schedule ?? context.settings.webhookSchedule) : EVENT_SCHEDULE,
+      event,
+      sequence: job.sequence,
+      ...(happening === 'progress' && { progress: job.progress }),
+    },
+  ];
+}
+
+function eventOf(happening: Happening, { state }: Job): string | undefined {
+  if (happening !== 'end') return EVENT_NAMES[happening];
+  return isTerminal(state) ? EVENT_NAMES[state] : undefined;
+}
+
+function messageOf({ encodeWebhook, log }: OweContext, event: string, job: Job): WebhookMessage {
+  const message = encodeSafely(encodeWebhook, log, job);
+  return job.webhookOptions?.format === 'standard' ? inEnvelope(event, job.updatedAt, message) : message;
+}
+
+/** The envelope of Standard Webhooks around a message that is JSON. The message's own text is kept as it is. */
+export function inEnvelope(type: string, happenedAt: Date, { body }: WebhookMessage): WebhookMessage {
+  const timestamp = happenedAt.toISOString();
+  return { contentType: 'application/json', body: `{"type":${JSON.stringify(type)},"timestamp":"${timestamp}","data":${body}}` };
+}
+
+/** A dialect that cannot tell of a job must not keep it, and those of its batch, from ending. */
+function encodeSafely(encode: OweContext['encodeWebhook'], log: OweContext['log'], job: Job): WebhookMessage {
+  try {
+    return encode(job);
+  } catch (error) {
+    log.error({ error, jobId: job.id, dialect: job.dialect }, 'webhook not encoded');
+    return { contentType: 'application/json', body: JSON.stringify({ id: job.id, status: job.state }) };
+  }
+}

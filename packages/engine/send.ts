@@ -1,0 +1,117 @@
+/**
+ * One send of one delivery: signed, posted to an address that may be called, and written down with all that an owner wants to know when it
+ * did not work. It never throws for what a receiver does.
+ */
+import type { EngineContext } from './context.ts';
+import { type CallTimings, OutboundError, openCaller } from './outbound/index.ts';
+import type { ClaimedDelivery, SendFacts } from './storage/deliveries.ts';
+import type { SendResult } from './webhook-outcome.ts';
+import { signatureHeader } from './webhook-signature.ts';
+
+export interface SendOptions {
+  readonly userAgent: string;
+  /** Milliseconds from the start to the last byte of the answer. */
+  readonly totalMs: number;
+}
+
+export interface Send {
+  (delivery: ClaimedDelivery): Promise<{ readonly facts: SendFacts; readonly result: SendResult }>;
+  close(): Promise<void>;
+}
+
+/** Callers share them; each caller's lane is narrower. */
+const CONNECTIONS = 50;
+const RESPONSE_BYTES_MAX = 16_384;
+/** The state that the event stands for, as receivers of the schema without words want to know it. */
+const STATUS_OF_EVENT: Readonly<Record<string, string>> = {
+  'request.queued': 'QUEUED',
+  'request.started': 'PROCESSING',
+  'request.progress': 'PROCESSING',
+  'request.completed': 'COMPLETED',
+  'request.failed': 'FAILED',
+  'request.cancelled': 'CANCELLED',
+};
+
+export function makeSend(context: EngineContext, { userAgent, totalMs }: SendOptions): Send {
+  const { clock, guard, log, webhookSecrets } = context;
+  const caller = openCaller({ guard, clock, connectionsPerOrigin: CONNECTIONS });
+
+  /** @throws OutboundError, or anything when the database does not answer: then nothing was sent. */
+  const post = async (delivery: ClaimedDelivery, headers: Record<string, string>) => {
+    const signers = (await webhookSecrets.signersOf([delivery.callerId])).get(delivery.callerId);
+    if (!signers)
+      throw new OutboundError('internal', { message: 'The secret of your webhooks cannot be read; the operator has to mend that.' });
+    const timestampSeconds = Math.floor(clock.now() / 1000);
+    headers['webhook-timestamp'] = String(timestampSeconds);
+    headers['webhook-signature'] = signatureHeader({ id: delivery.id, timestampSeconds, body: delivery.body, signers });
+    return caller.call({ url: delivery.url, method: 'POST', headers, body: delivery.body, totalMs, bodyBytesMax: RESPONSE_BYTES_MAX });
+  };
+
+  const send = async (delivery: ClaimedDelivery) => {
+    const startedMs = clock.now();
+    const headers = headersOf(delivery, userAgent);
+    try {
+      const { status, headers: responseHeaders, bodyHead, timings, address } = await post(delivery, headers);
+      const answer = { status, responseHeaders, responseBody: textOf(bodyHead) };
+      return {
+        facts: { ...factsOf(timings, address), ...answer, requestHeaders: masked(headers) },
+        result: { status, headers: responseHeaders },
+      };
+    } catch (error) {
+      const known = error instanceof OutboundError ? error : new OutboundError('internal', { cause: error });
+      if (known.code === 'internal') log.error({ error, deliveryId: delivery.id }, 'webhook not sent');
+      const failure = { code: known.code, message: known.message, isLiteral: known.isLiteral };
+      const timings = { totalMs: clock.now() - startedMs, ...known.timings };
+      const requestHeaders = masked(headers);
+      return {
+        facts: {
+          ...factsOf(timings, known.address),
+          ...(known.status !== undefined && { status: known.status }),
+          requestHeaders,
+          error: { code: failure.code, message: failure.message },
+        },
+        result: { failure },
+      };
+    }
+  };
+  return Object.assign(send, { close: () => caller.close() });
+}
+
+function headersOf({ id, contentType, event, sequence, progress }: ClaimedDelivery, userAgent: string): Record<string, string> {
+  const status = STATUS_OF_EVENT[event];
+  return {
+    'content-type': contentType,
+    'user-agent': userAgent,
+    'webhook-id': id,
+    'webhook-event': event,
+    'webhook-sequence': String(sequence),
+    ...(status !== undefined && { 'webhook-status': status }),
+    ...(progress !== null && { 'webhook-progress': String(progress) }),
+  };
+}
+
+/** As the owner may see them later: a signature is good for as long as its timestamp is. */
+function masked(headers: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
+  const { 'webhook-signature': signature, ...shown } = headers;
+  if (signature === undefined) return shown;
+  return { ...shown, 'webhook-signature': signature.replace(/,[^ ]+/g, ',…') };
+}
+
+function factsOf(
+  { totalMs, dnsMs, connectMs, tlsMs, firstByteMs }: Partial<CallTimings> & Pick<CallTimings, 'totalMs'>,
+  address: string | undefined,
+): Pick<SendFacts, 'durationMs' | 'dnsMs' | 'connectMs' | 'tlsMs' | 'firstByteMs' | 'address'> {
+  return {
+    durationMs: totalMs,
+    ...(dnsMs !== undefined && { dnsMs }),
+    ...(connectMs !== undefined && { connectMs }),
+    ...(tlsMs !== undefined && { tlsMs }),
+    ...(firstByteMs !== undefined && { firstByteMs }),
+    ...(address !== undefined && { address }),
+  };
+}
+
+/** Postgres stores no NUL. */
+function textOf(body: string): string {
+  return body.replaceAll('\u0000', '\ufffd');
+}
