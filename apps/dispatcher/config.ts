@@ -1,6 +1,7 @@
 /** The settings of the dispatcher and of the receiver to try it with. The only place of this app that reads the environment. */
 import { readConfig } from '@claimcheck/core';
-import { engineSettings } from '@claimcheck/engine';
+// Not from the engine's index, because the receiver to try with should not wait until all of the engine is loaded.
+import { engineSettings } from '@claimcheck/engine/settings';
 import { z } from 'zod';
 
 // It needs no queue, so it does not even look for a Redis.
