@@ -36,6 +36,11 @@ test('the table has these lines and no others', () => {
     'POST /v2/requests/:id/cancel cancel',
     'PUT /v2/requests/:id/cancel cancel',
     'DELETE /v2/requests/:id purge',
+    'GET /v2/webhooks/secret readWebhookSecret',
+    'POST /v2/webhooks/secret/rotate rotateWebhookSecret',
+    'GET /v2/webhooks/keys/:id readWebhookKeys',
+    'GET /v2/webhooks/settings readWebhookPreferences',
+    'PUT /v2/webhooks/settings changeWebhookPreferences',
     'POST /v2/:model{.+} submit',
     'POST /v1/:model{.+} submit',
   ]);

@@ -22,10 +22,10 @@ export interface Signals {
 }
 
 const CHANNELS: Readonly<Record<string, SignalName>> = {
+  [WEBHOOK_SECRETS_CHANNEL]: 'webhookSecrets',
   [JOBS_CHANNEL]: 'jobs',
   [ENDED_CHANNEL]: 'ended',
   [DELIVERIES_CHANNEL]: 'deliveries',
-  [WEBHOOK_SECRETS_CHANNEL]: 'webhookSecrets',
 };
 const HEARTBEAT_MS = 10_000;
 const ANSWER_MS = 5_000;
