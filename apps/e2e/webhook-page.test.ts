@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { listen } from '@claimcheck/engine/testing';
+import { Webhook } from 'standardwebhooks';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { blocksOf } from './markdown.ts';
 import { pathWithCurl } from './testing/curl.ts';
@@ -186,6 +187,21 @@ describe('without a secret that could be one', () => {
   test('the script with openssl verifies nothing, not even what is signed with the empty key', async () => {
     await using script = await startScript('verify.sh', 'whsec_');
     expect(await script.judge(signWebhook({ secret: 'whsec_', body: bodyOf('job_1') }))).toBe(false);
+  });
+});
+
+describe('the library that the page names', () => {
+  const [call = ''] = /new Webhook\(.*\)(?=`)/.exec(PAGE) ?? [];
+  /** The page's expression, with what it names given. */
+  const verify = new Function('Webhook', 'process', 'body', 'request', `return ${call}`);
+  const check = ({ headers, body }: SignedWebhook) => verify(Webhook, { env: { WEBHOOK_SECRET: SECRET } }, Buffer.from(body), { headers });
+
+  test('accepts what is signed', () => {
+    expect(check(signedAt(0))).toMatchObject({ status: 9 });
+  });
+
+  test('throws when it is not', () => {
+    expect(() => check(changed((body) => body.replace('"status": 9', '"status": 8')))).toThrow('No matching signature found');
   });
 });
 
