@@ -3,7 +3,6 @@ import { isTerminal, type Job, newId, type WebhookEvent, type WebhookMessage } f
 import type { EngineContext } from './context.ts';
 import type { SqlLike } from './storage/connection.ts';
 import { insertDeliveries, type OwedDelivery } from './storage/deliveries.ts';
-import { EVENT_SCHEDULE } from './webhook-schedule.ts';
 
 /** The event as receivers know it, by what happened to the job. */
 const EVENT_NAMES = {
@@ -14,6 +13,9 @@ const EVENT_NAMES = {
   FAILED: 'request.failed',
   CANCELLED: 'request.cancelled',
 } as const;
+
+/** News that is stale a minute later. */
+const EVENT_SCHEDULE: readonly number[] = [0, 5, 30];
 
 type Happening = WebhookEvent | 'end';
 type OweContext = Pick<EngineContext, 'clock' | 'encodeWebhook' | 'log' | 'settings'>;

@@ -1,10 +1,10 @@
 /** The settings every process of the service shares, as environment variables. Apps read them in their `config.ts`. */
 import { join, resolve } from 'node:path';
+import { parseSchedule, SCHEDULE_PRESETS, SCHEDULE_RULE } from '@claimcheck/core';
 import { z } from 'zod';
 import type { EngineOptions } from './index.ts';
 import { parseAllowList } from './outbound/index.ts';
 import { parseSecretKeys } from './secret-box.ts';
-import { parseSchedule, SCHEDULE_PRESETS, SCHEDULE_RULE } from './webhook-schedule.ts';
 
 const SECONDS_MAX = 10 * 365 * 24 * 3600;
 const WEEK_SECONDS = 7 * 24 * 3600;

@@ -1,6 +1,5 @@
 /** What becomes of a delivery after a send: the one place that turns an answer, or the lack of one, into what happens next. */
 import type { ClaimedDelivery, SendRecord } from './storage/deliveries.ts';
-import { withJitter } from './webhook-schedule.ts';
 
 /** What came back from a receiver. Exactly one of `status` and `failure` is given. */
 export interface SendResult {
@@ -28,6 +27,9 @@ const TIMEOUTS: ReadonlySet<string> = new Set(['connect_timeout', 'headers_timeo
 
 type Delivery = Pick<ClaimedDelivery, 'schedule' | 'sendCount' | 'trigger' | 'fallsBackTo'>;
 
+/** Share of a wait that is left to chance, so that what failed together does not come back together. */
+const JITTER = 0.2;
+
 /** Decides, by the table in the README. `nowMs` and `random` as of the process; the database adds the wait to its own clock. */
 export function judgeSend(result: SendResult, delivery: Delivery, { nowMs, random }: { nowMs: number; random: () => number }): Outcome {
   const wish = headerOf(result, 'webhook-delivery')?.toLowerCase();
@@ -51,7 +53,7 @@ export function judgeSend(result: SendResult, delivery: Delivery, { nowMs, rando
   // schedule[0] was the wait before the first send, so after n sends schedule[n] is the next wait.
   const step = delivery.schedule[delivery.sendCount + 1];
   if (step === undefined) return { next: 'FAILED', nextReason: 'the schedule is used up', error, lane, ...health };
-  const scheduled = withJitter(step, random);
+  const scheduled = step * (1 + JITTER * (2 * random() - 1));
   const asked = status === 429 || status === 503 ? retryAfterSeconds(headerOf(result, 'retry-after'), nowMs) : undefined;
   const least = Math.max(asked ?? 0, isSlow ? OVERLOADED_SECONDS : 0);
   const reason = least <= scheduled ? 'by schedule' : asked === least ? 'as Retry-After asks' : 'overloaded: a minute at least';
