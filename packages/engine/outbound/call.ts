@@ -1,6 +1,6 @@
 /** Calls URLs of strangers: no redirects, nothing unpacked, one deadline, and no more read than asked for. */
 import type { Clock } from '@claimcheck/core';
-import type { Dispatcher } from 'undici';
+import { type Dispatcher, errors } from 'undici';
 import type { Connection } from './connector.ts';
 import { type Guard, refusedUrl } from './guard.ts';
 import { type CallTimings, type OutboundCode, OutboundError } from './outbound-error.ts';
@@ -67,16 +67,15 @@ interface Progress {
   status?: number;
 }
 
-/** Errors after the connection was open, by the codes of Node and undici. HPE_… are those of the HTTP parser. */
+/** Errors after the connection was open, by the codes of Node and undici. */
 const CALL_ERRORS: Readonly<Record<string, OutboundCode>> = {
   ECONNRESET: 'connection_reset',
   EPIPE: 'connection_reset',
   ETIMEDOUT: 'connection_reset',
   UND_ERR_SOCKET: 'connection_reset',
-  // The connection ended in the middle of a body.
-  UND_ERR_RES_CONTENT_LENGTH_MISMATCH: 'connection_reset',
-  HPE_INVALID_EOF_STATE: 'connection_reset',
   UND_ERR_HEADERS_OVERFLOW: 'response_invalid',
+  // The library's own check of a status below 100.
+  ERR_ASSERTION: 'response_invalid',
   EPROTO: 'tls_error',
 };
 
@@ -130,6 +129,7 @@ export function openCaller(options: CallerOptions): Caller {
       onResponseStart(_controller, status, received) {
         // Answers below 200 only announce the answer.
         if (status < 200) return;
+        if (status > 599) return stop(new OutboundError('response_invalid'));
         progress.status = status;
         headers = Object.fromEntries(Object.entries(received).map(([name, value]) => [name, String(value ?? '')]));
       },
@@ -181,7 +181,7 @@ function collectBody(bytesMax: number) {
   let isCut = false;
   return {
     add(chunk: Uint8Array): void {
-      const part = chunk.slice(0, bytesMax - bytes);
+      const part = new Uint8Array(chunk.subarray(0, bytesMax - bytes));
       isCut ||= part.length < chunk.length;
       bytes += part.length;
       if (part.length > 0) parts.push(part);
@@ -196,18 +196,22 @@ function collectBody(bytesMax: number) {
 function describe(error: unknown, progress: Progress, totalMs: number): OutboundError {
   const { connection, status, isReused, firstByteMs } = progress;
   const known = error instanceof OutboundError ? error : undefined;
-  return new OutboundError(known?.code ?? codeOf(error), {
+  return new OutboundError(known?.code ?? codeOf(error, status), {
     message: known?.message,
     timings: { ...known?.timings, ...(!isReused && connection?.timings), firstByteMs, totalMs, isReused },
     address: connection?.address,
     status,
     isLiteral: known?.isLiteral,
-    cause: known ? known.cause : error,
+    // What the parser did not understand is part of its error, and belongs in no log.
+    cause: known?.cause ?? (error instanceof errors.HTTPParserError ? undefined : error),
   });
 }
 
-function codeOf(error: unknown): OutboundCode {
+function codeOf(error: unknown, status: number | undefined): OutboundCode {
+  // Its own code is undefined, whatever its type says.
+  if (error instanceof errors.HTTPParserError) return 'response_invalid';
+  if (error instanceof errors.ResponseContentLengthMismatchError) return status === undefined ? 'response_invalid' : 'connection_reset';
   const code = error instanceof Error && 'code' in error ? String(error.code) : '';
   if (code.startsWith('ERR_SSL') || code.startsWith('ERR_TLS')) return 'tls_error';
-  return CALL_ERRORS[code] ?? (code.startsWith('HPE_') ? 'response_invalid' : 'internal');
+  return CALL_ERRORS[code] ?? 'internal';
 }

@@ -52,7 +52,7 @@ const MESSAGES: Readonly<Record<OutboundCode, string>> = {
   connection_reset: 'The receiver closed the connection before it had answered.',
   headers_timeout: 'The receiver did not begin to answer in time.',
   total_timeout: 'The receiver did not finish its answer in time.',
-  response_invalid: 'The answer was not HTTP, or its headers were too large.',
+  response_invalid: 'The answer was incomplete, not HTTP, or had headers that were too large.',
   internal: 'The call could not be made.',
 };
 

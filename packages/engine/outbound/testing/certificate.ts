@@ -25,9 +25,12 @@ export function createCertificate(name: string, { isExpired = false } = {}): Tes
     element(0xa3, sequence(subjectNames)),
   );
   const signature = element(0x03, Buffer.concat([Buffer.from([0]), sign('sha256', content, privateKey)]));
-  const base64 = sequence(content, algorithm, signature).toString('base64').replace(/.{64}/g, '$&\n');
+  const lines =
+    sequence(content, algorithm, signature)
+      .toString('base64')
+      .match(/.{1,64}/g) ?? [];
   return {
-    cert: `-----BEGIN CERTIFICATE-----\n${base64}\n-----END CERTIFICATE-----\n`,
+    cert: `-----BEGIN CERTIFICATE-----\n${lines.join('\n')}\n-----END CERTIFICATE-----\n`,
     key: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
   };
 }

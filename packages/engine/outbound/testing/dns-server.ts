@@ -32,7 +32,7 @@ export async function startDnsServer(answer: (name: string, lookupsBefore: numbe
   });
   socket.bind(0, '127.0.0.1');
   await once(socket, 'listening');
-  const resolver = new Resolver({ timeout: 200, tries: 1 });
+  const resolver = new Resolver({ timeout: 50, tries: 1 });
   resolver.setServers([`127.0.0.1:${socket.address().port}`]);
   return {
     lookups,
