@@ -17,8 +17,6 @@ export function readDispatcherConfig(): DispatcherVariables {
 const listenSchema = z.object({
   /** What signatures are checked with: the `whsec_…` that the service has for the owner of the API key. Unset: nothing is checked. */
   WEBHOOK_SECRET: z.string().optional(),
-  /** As the service has it, for the words beside the numbers. */
-  WEBHOOK_STATUS_NUMBERING: engineSettings.WEBHOOK_STATUS_NUMBERING,
   /** Any text switches colours off (no-color.org). */
   NO_COLOR: z.string().optional(),
 });

@@ -15,15 +15,12 @@ await runProcess(async (signal) => {
   }
   const variables = readListenConfig();
   const key = await findKey(options.source, variables.WEBHOOK_SECRET, signal);
-  const style = {
-    isColoured: process.stdout.isTTY === true && variables.NO_COLOR === undefined,
-    statusNumbering: variables.WEBHOOK_STATUS_NUMBERING,
-  };
+  const isColoured = process.stdout.isTTY === true && variables.NO_COLOR === undefined;
   const receiver = await startReceiver({
     ...options,
     ...(key && { key }),
     clock: systemClock,
-    onWebhook: (report) => console.log(formatReport(report, style)),
+    onWebhook: (report) => console.log(formatReport(report, { isColoured })),
   });
   const checking = key ? 'Signatures are checked.' : 'Signatures are not checked, because no secret was given: --help says how.';
   console.log(`Listening for webhooks on ${receiver.url}. ${checking} Ctrl-C stops it.\n`);

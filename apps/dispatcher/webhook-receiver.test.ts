@@ -50,16 +50,20 @@ function signed(id: string, { key = KEY, body = '{}' } = {}): Record<string, str
   return { 'webhook-id': id, 'webhook-timestamp': timestamp, 'webhook-signature': `v1,${signature}` };
 }
 
+const NEWS = { 'webhook-event': 'request.completed', 'webhook-sequence': '7', 'webhook-status': 'COMPLETED' };
+
 test('a genuine webhook is answered with 204 and reported as it came', async () => {
   await using receiver = await start({ key: KEY });
   const body = '{ "a" : 1.0 }';
-  expect((await receiver.post({ ...signed('msg_1', { body }), 'webhook-sequence': '7' }, body)).status).toBe(204);
+  expect((await receiver.post({ ...signed('msg_1', { body }), ...NEWS }, body)).status).toBe(204);
   expect(receiver.reports).toEqual([
     {
       receivedAtMs: NOW_MS,
       path: '/hook?a=1',
       id: 'msg_1',
+      event: 'request.completed',
       sequence: '7',
+      status: 'COMPLETED',
       check: { kind: 'verified' },
       timesSeen: 1,
       body: Buffer.from(body),

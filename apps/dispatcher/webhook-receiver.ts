@@ -30,7 +30,11 @@ export interface WebhookReport {
   readonly receivedAtMs: number;
   readonly path: string;
   readonly id?: string;
+  /** What is told, such as `request.completed`. */
+  readonly event?: string;
   readonly sequence?: string;
+  /** The job's state as a word; the body may have a number for it. */
+  readonly status?: string;
   readonly check: { readonly kind: 'verified' | 'unchecked' } | { readonly kind: 'refused'; readonly problem: string };
   /** How often this id has come, this time included. What is not genuine counts for nothing. */
   readonly timesSeen: number;
@@ -65,14 +69,19 @@ export async function startReceiver(options: ReceiverOptions): Promise<Receiver>
     }
     const body = await readAtMost(request, BODY_BYTES_MAX);
     const receivedAtMs = clock.now();
-    const [id, sequence] = [textOf(request, 'webhook-id'), textOf(request, 'webhook-sequence')];
+    const id = textOf(request, 'webhook-id');
+    const event = textOf(request, 'webhook-event');
+    const sequence = textOf(request, 'webhook-sequence');
+    const status = textOf(request, 'webhook-status');
     const check = checkOf(request, body, receivedAtMs);
     const answer = answerTo(body, check, options.answer);
     onWebhook({
       receivedAtMs,
       path: request.url ?? '/',
       ...(id !== undefined && { id }),
+      ...(event !== undefined && { event }),
       ...(sequence !== undefined && { sequence }),
+      ...(status !== undefined && { status }),
       check,
       timesSeen: id === undefined || check.kind === 'refused' ? 1 : count(id),
       ...(body && { body }),

@@ -5,25 +5,10 @@ import type { WebhookReport } from './webhook-receiver.ts';
 
 export interface ReportStyle {
   readonly isColoured: boolean;
-  readonly statusNumbering: keyof typeof STATUS_WORDS;
 }
 
-/** What the numbers of the native body mean, by `WEBHOOK_STATUS_NUMBERING`. */
-const STATUS_WORDS = {
-  documented: new Map([
-    [9, 'COMPLETED'],
-    [10, 'FAILED'],
-    [11, 'CANCELLED'],
-  ]),
-  current: new Map([
-    [10, 'COMPLETED'],
-    [11, 'FAILED'],
-    [12, 'CANCELLED'],
-  ]),
-} as const;
-
 /** Ends with an empty line. Nothing in it can steer a terminal, whoever sent the webhook. */
-export function formatReport(report: WebhookReport, { isColoured, statusNumbering }: ReportStyle): string {
+export function formatReport(report: WebhookReport, { isColoured }: ReportStyle): string {
   const paint = (style: Parameters<typeof styleText>[0], text: string) =>
     isColoured ? styleText(style, text, { validateStream: false }) : text;
   const { value, text } = readBody(report.body);
@@ -36,9 +21,10 @@ export function formatReport(report: WebhookReport, { isColoured, statusNumberin
         : paint('yellow', 'not checked: no secret given');
   const rows = [
     ['webhook-id', `${harmless(report.id ?? 'none')}${timesSeen > 1 ? paint('yellow', `  duplicate: seen ${timesSeen} times`) : ''}`],
+    ['event', harmless(report.event ?? 'none')],
     ['sequence', harmless(report.sequence ?? 'none')],
     ['signature', verdict],
-    ['status', statusOf(value, STATUS_WORDS[statusNumbering])],
+    ['status', harmless(statusOf(value, report.status))],
     ['answered', answerOf(report.answer)],
   ];
   const lines = rows.map(([name = '', cell]) => `  ${paint('dim', name.padEnd(10))}  ${cell}`);
@@ -46,10 +32,11 @@ export function formatReport(report: WebhookReport, { isColoured, statusNumberin
   return [paint('bold', title), ...lines, harmless(text), ''].join('\n');
 }
 
-function statusOf(value: JsonValue | undefined, words: ReadonlyMap<number, string>): string {
+/** The number in the native body, where it is one, with its word from the headers. Operators choose how the numbers count. */
+function statusOf(value: JsonValue | undefined, word: string | undefined): string {
   const status = isJsonObject(value) ? value.status : undefined;
-  if (typeof status !== 'number') return 'none';
-  return `${status} ${words.get(status) ?? '(unknown)'}`;
+  const known = [typeof status === 'number' ? String(status) : undefined, word].filter((part) => part !== undefined);
+  return known.length > 0 ? known.join(' ') : 'none';
 }
 
 function answerOf({ status, retryAfterSeconds, delayMs }: WebhookReport['answer']): string {

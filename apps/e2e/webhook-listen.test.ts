@@ -22,7 +22,11 @@ async function startListener(args: readonly string[], environment: Environment =
 
 test('genuine webhooks are printed as verified, forged, old and bare ones with the reason, and Ctrl-C ends it with code 0', async () => {
   await using listener = await startListener(['--secret', SECRET]);
-  const genuine = withHeaders(signWebhook({ secret: SECRET, body: BODY }), { 'webhook-sequence': '7' });
+  const genuine = withHeaders(signWebhook({ secret: SECRET, body: BODY }), {
+    'webhook-event': 'request.completed',
+    'webhook-sequence': '7',
+    'webhook-status': 'COMPLETED',
+  });
   const sent = [
     genuine,
     genuine,
@@ -40,6 +44,7 @@ test('genuine webhooks are printed as verified, forged, old and bare ones with t
   expect(greeting).toMatch(/^Listening for webhooks on \S+\. Signatures are checked\. Ctrl-C stops it\.\n\n$/);
   expect(first.split('\n').slice(1)).toEqual([
     '  webhook-id  msg_1',
+    '  event       request.completed',
     '  sequence    7',
     '  signature   ✓ verified',
     '  status      9 COMPLETED',
