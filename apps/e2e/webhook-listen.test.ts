@@ -1,7 +1,7 @@
 /** `npm run webhook:listen` as a user meets it: the real process, its output and its end. */
-import { listen } from '@claimcheck/engine/testing';
+import { createTestDatabase } from '@claimcheck/engine/testing';
 import { expect, test } from 'vitest';
-import { type Environment, type StartedProcess, startProcess } from './testing/processes.ts';
+import { clientOf, type Environment, type StartedProcess, startProcess, startStandalone, temporaryFolder } from './testing/processes.ts';
 import { newSecret, nowSeconds, type SignedWebhook, signWebhook, withHeaders } from './testing/signed-webhook.ts';
 
 const MAIN = 'apps/dispatcher/listen.ts';
@@ -9,6 +9,7 @@ const SECRET = newSecret();
 const BODY = '{"id":"job_1","status":9,"output":null,"error":""}';
 
 interface Listener extends StartedProcess {
+  readonly url: string;
   post(webhook: SignedWebhook): Promise<Response>;
 }
 
@@ -17,7 +18,7 @@ async function startListener(args: readonly string[], environment: Environment =
   const [, url = ''] = await started.printed(/Listening for webhooks on (http:\/\/[\d.:]+\d)\./);
   const post = ({ headers, body }: SignedWebhook) =>
     fetch(`${url}/hook`, { method: 'POST', headers: { 'content-type': 'application/json', ...headers }, body });
-  return Object.assign(started, { post });
+  return Object.assign(started, { url, post });
 }
 
 test('genuine webhooks are printed as verified, forged, old and bare ones with the reason, and Ctrl-C ends it with code 0', async () => {
@@ -84,14 +85,17 @@ test('without a secret it says that nothing is checked, and SIGTERM ends it with
   expect(await answer).toBe('no answer');
 });
 
-test('the service that it is told of is asked for the secret', async () => {
-  await using service = await listen((request, response) => {
-    const isAsked = request.url === '/v2/webhooks/secret' && request.headers['x-api-key'] === 'ck_1';
-    response.writeHead(isAsked ? 200 : 404).end(JSON.stringify({ secret: SECRET }));
-  });
-  await using listener = await startListener(['--url', service.url, '--key', 'ck_1']);
-  expect((await listener.post(signWebhook({ secret: SECRET, body: BODY }))).status).toBe(204);
-  expect((await listener.post(signWebhook({ secret: newSecret(), body: BODY }))).status).toBe(401);
+test('the service that it is told of is asked for the secret, and what it sends is genuine', async () => {
+  await using database = await createTestDatabase();
+  await using folder = await temporaryFolder();
+  await using service = await startStandalone(folder.path, { DATABASE_URL: database.url });
+  await using listener = await startListener(['--url', service.url, '--key', service.key]);
+  const { submit } = clientOf(service.url, service.key);
+  const webhook = `${listener.url}/hook`;
+  await submit({ prompt: 'a panda', webhook });
+  await submit({ prompt: '[[fail:out of paint]]', webhook });
+  await listener.printed(/request\.completed\n.*\n.*✓ verified\n {2}status {6}9 COMPLETED\n/);
+  await listener.printed(/request\.failed\n.*\n.*✓ verified\n {2}status {6}10 FAILED\n/);
 });
 
 test('--help prints the usage and ends with code 0', async () => {
