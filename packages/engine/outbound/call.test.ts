@@ -232,7 +232,7 @@ describe('a signal', () => {
 
 describe('a call that cannot be made', () => {
   test.each([
-    ['http://10.0.0.1/', 'The URL cannot be called: it must not lead to a private or reserved address.'],
+    ['http://127.0.0.2/', 'The URL cannot be called: it must not lead to a private or reserved address.'],
     ['http://localhost/', 'The URL cannot be called: it must not use a local or internal name.'],
     ['http://example.com:6379/', 'The URL cannot be called: it must not use port 6379, which is known for internal services.'],
     ['ftp://example.com/', 'The URL cannot be called: it must start with http:// or https://.'],
