@@ -107,14 +107,14 @@ function refuseMethod(deps: AppDeps, dialect: Dialect, methods: readonly string[
 
 async function handle(deps: AppDeps, dialect: Dialect, route: DialectRoute, c: Context): Promise<Response> {
   const isPublic = PUBLIC_OPERATIONS.has(route.operation);
-  const callerId = isPublic ? undefined : await authenticate(deps.engine.keys, (name) => c.req.header(name));
+  const owner = isPublic ? undefined : await authenticate(deps.engine.keys, (name) => c.req.header(name));
   const request = await readWireRequest(c, { body: route.body, ...(deps.publicUrl !== undefined && { publicUrl: deps.publicUrl }) });
   const signal = AbortSignal.any([c.req.raw.signal, deps.closing]);
   const operation = route.decode(request);
   const { outcome, isReplay } =
-    callerId === undefined
+    owner === undefined
       ? { outcome: await performPublic(deps.engine, operation), isReplay: false }
-      : await perform(deps, { callerId, dialect: dialect.name, request, signal }, operation);
+      : await perform(deps, { ...owner, dialect: dialect.name, request, signal }, operation);
   const response = await toResponse(route.encode(outcome, request), answerContext(deps, c, signal));
   nameRequest(response, requestIdOf(outcome));
   if (isReplay) response.headers.set('idempotent-replayed', 'true');

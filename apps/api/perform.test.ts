@@ -225,6 +225,7 @@ describe('without a worker', () => {
     ['POST', '/v2/requests/{id}/cancel'],
     ['PUT', '/v2/requests/{id}/cancel'],
     ['DELETE', '/v2/requests/{id}'],
+    ['GET', '/v2/requests/{id}/deliveries'],
   ] as const;
 
   test.each(ROUTES)("%s %s answers another caller's id exactly as an unknown one, and changes nothing", async (method, path) => {

@@ -7,24 +7,27 @@ import {
   isId,
   isJsonObject,
   type Job,
+  type JsonText,
   type Model,
   membersOf,
   type Operation,
   type OperationKind,
   type Operations,
   objectFrom,
+  readWebhookOptions,
   type SubmitOperation,
   type Wait,
+  type WebhookOptions,
   type WireRequest,
 } from '@claimcheck/core';
-import type { JobReference } from '@claimcheck/engine';
+import type { JobReference, KeyOwner } from '@claimcheck/engine';
 import type { AppDeps } from './app.ts';
 import { idempotencyOf } from './idempotency.ts';
+import { isDeliveryOperation, performDeliveries } from './perform-deliveries.ts';
 import { performPublic, performWebhooks } from './perform-webhooks.ts';
 import { checkWebhookUrl } from './webhook-url.ts';
 
-export interface Performer {
-  readonly callerId: string;
+export interface Performer extends KeyOwner {
   readonly dialect: string;
   readonly request: WireRequest;
   /** Aborts when the client is gone or the process drains. */
@@ -48,6 +51,7 @@ export async function perform(deps: AppDeps, performer: Performer, operation: Op
 /** Operations on jobs that exist, and on what belongs to the caller. */
 async function performKnown(deps: AppDeps, performer: Performer, operation: Exclude<Operation, SubmitOperation>): Promise<Outcome> {
   const { engine } = deps;
+  if (isDeliveryOperation(operation)) return performDeliveries(engine, performer, operation);
   switch (operation.kind) {
     case 'read': {
       const job = found(await engine.read(referenceTo(operation.id, performer)), operation.id);
@@ -79,14 +83,14 @@ async function performKnown(deps: AppDeps, performer: Performer, operation: Excl
     case 'readWebhookKeys':
       return performPublic(engine, operation);
     default:
-      return performWebhooks(engine, performer.callerId, operation);
+      return performWebhooks(engine, performer, operation);
   }
 }
 
 async function submit(deps: AppDeps, performer: Performer, operation: SubmitOperation): Promise<Performed> {
   const { engine, catalog } = deps;
   const { model, provider } = resolveModel(deps, operation.model);
-  const { parameters, webhookUrl } = splitWebhook(deps, model, operation);
+  const { parameters, webhookUrl, webhookOptions } = splitWebhook(deps, performer, model, operation);
   const input = catalog.fill(model, parameters);
   if (provider === undefined) {
     throw new AppError('unavailable', `The model ${operation.model} cannot run: none of its providers is switched on.`);
@@ -104,6 +108,7 @@ async function submit(deps: AppDeps, performer: Performer, operation: SubmitOper
     ...(operation.delaySeconds !== undefined && { delaySeconds: operation.delaySeconds }),
     ...(operation.idempotencyKey !== undefined && { idempotency: idempotencyOf(performer.request, operation.idempotencyKey) }),
     ...(webhookUrl !== undefined && { webhookUrl }),
+    ...(webhookOptions && { webhookOptions }),
     ...(operation.sessionId !== undefined && { sessionId: operation.sessionId }),
   });
   return { outcome: await waitFor(deps, performer, submitted, operation.wait), isReplay: submitted.isReplay };
@@ -134,26 +139,46 @@ async function waitFor({ engine }: AppDeps, { callerId, signal }: Performer, job
   return (await engine.wait({ id: job.id, callerId }, { until: wait.until, timeoutMs: wait.seconds * 1000, signal })) ?? job;
 }
 
-/** Takes the webhook out of the body, where the dialect puts it there and the model has no parameter of that name. */
-function splitWebhook(
-  { catalog, engine }: AppDeps,
-  model: Model,
-  { parameters, webhookUrl, webhookMember }: SubmitOperation,
-): { readonly parameters: ExactJson; readonly webhookUrl?: string } {
-  if (webhookUrl !== undefined) checkWebhookUrl(engine, webhookUrl, '/webhook');
-  const outside = webhookUrl === undefined ? {} : { webhookUrl };
-  if (webhookMember === undefined || catalog.declares(model, webhookMember) || !isJsonObject(parameters.value))
-    return { parameters, ...outside };
-  const members = membersOf(parameters.text);
-  const member = members.get(webhookMember);
-  if (member === undefined) return { parameters, ...outside };
-  members.delete(webhookMember);
-  const text = objectFrom(members);
-  const rest = { parameters: { text, value: fromJsonText(text) } };
-  const url = fromJsonText(member);
-  // Clients that always send the field send null for none. One beside the body wins: it is what the client sees in its address line.
-  if (url === null || webhookUrl !== undefined) return { ...rest, ...outside };
-  return { ...rest, webhookUrl: checkWebhookUrl(engine, url, `/${webhookMember}`) };
+interface SplitRequest {
+  readonly parameters: ExactJson;
+  readonly webhookUrl?: string;
+  /** Undefined when nobody chose anything. */
+  readonly webhookOptions?: WebhookOptions;
+}
+
+/**
+ * Takes the webhook and its options out of the body, where the dialect puts them there and the model has no parameters of these names.
+ * What stands in the address line wins over the body: it is what the client sees. Both win over what was chosen for the key.
+ */
+function splitWebhook({ catalog, engine }: AppDeps, performer: Performer, model: Model, operation: SubmitOperation): SplitRequest {
+  const { parameters, webhookUrl: named, webhookMember, webhookOptionMembers: optionNames } = operation;
+  if (named !== undefined) checkWebhookUrl(engine, named, '/webhook');
+  const members = isJsonObject(parameters.value) ? membersOf(parameters.text) : new Map<string, JsonText>();
+  const countGiven = members.size;
+  const take = (name: string | undefined) => {
+    const text = name === undefined || catalog.declares(model, name) ? undefined : members.get(name);
+    if (name === undefined || text === undefined) return undefined;
+    members.delete(name);
+    return fromJsonText(text);
+  };
+  const inBody = take(webhookMember);
+  // Clients that always send the field send null for none.
+  const webhookUrl = named ?? (inBody === undefined || inBody === null ? undefined : checkWebhookUrl(engine, inBody, `/${webhookMember}`));
+  const chosenInBody = { format: take(optionNames?.format), schedule: take(optionNames?.schedule), events: take(optionNames?.events) };
+  const options = {
+    ...performer.webhookOptions,
+    ...readWebhookOptions(chosenInBody, (option) => `/${optionNames?.[option]}`),
+    ...operation.webhookOptions,
+  };
+  return {
+    parameters: members.size === countGiven ? parameters : exactJson(objectFrom(members)),
+    ...(webhookUrl !== undefined && { webhookUrl }),
+    ...(webhookUrl !== undefined && Object.keys(options).length > 0 && { webhookOptions: options }),
+  };
+}
+
+function exactJson(text: JsonText): ExactJson {
+  return { text, value: fromJsonText(text) };
 }
 
 function unknownModel(catalog: Catalog, name: string): AppError {

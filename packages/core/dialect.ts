@@ -3,11 +3,12 @@
  * equals the file's. A dialect only translates: `decode` turns a request into an operation, `encode` turns the outcome into an answer.
  * It does no I/O and knows no lifecycle; the API app performs the operation in between.
  */
+import type { DeliveryOperations } from './delivery.ts';
 import type { AppError } from './errors.ts';
-import type { Job, JobEvent, JobPage, Priority } from './job.ts';
+import type { Job, JobEvent, JobPage, Priority, WebhookOptions } from './job.ts';
 import type { ExactJson } from './json.ts';
 import type { State } from './states.ts';
-import type { WebhookKey, WebhookPreferences, WebhookSecret } from './webhook-signing.ts';
+import type { WebhookKey, WebhookPreferenceChanges, WebhookPreferences, WebhookSecret } from './webhook-signing.ts';
 
 /** A request as dialects see it. */
 export interface WireRequest {
@@ -41,6 +42,10 @@ export interface SubmitOperation {
   readonly webhookUrl?: string;
   /** The body's member that names a webhook, unless the model has a parameter of that name. */
   readonly webhookMember?: string;
+  /** Options of the webhook that were named outside the body. */
+  readonly webhookOptions?: WebhookOptions;
+  /** The body's members that hold such options, under the same condition. */
+  readonly webhookOptionMembers?: Readonly<Record<keyof WebhookOptions, string>>;
   readonly sessionId?: string;
   readonly wait?: Wait;
   /** `normal` unless given. */
@@ -54,7 +59,7 @@ export interface SubmitOperation {
 }
 
 /** Every operation with its outcome. Outcomes of a job the caller does not own do not exist: the app answers `not_found`. */
-export interface Operations {
+export interface Operations extends DeliveryOperations {
   submit: { operation: SubmitOperation; outcome: Job };
   read: { operation: { readonly kind: 'read'; readonly id: string; readonly wait?: Wait }; outcome: Job };
   /** The outcome is the job after the cancellation, or unchanged when it had ended already. */
@@ -81,7 +86,7 @@ export interface Operations {
   readWebhookPreferences: { operation: { readonly kind: 'readWebhookPreferences' }; outcome: WebhookPreferences };
   /** What is not given stays as it is. The outcome is everything that then holds. */
   changeWebhookPreferences: {
-    operation: { readonly kind: 'changeWebhookPreferences'; readonly changes: Partial<WebhookPreferences> };
+    operation: { readonly kind: 'changeWebhookPreferences'; readonly changes: WebhookPreferenceChanges };
     outcome: WebhookPreferences;
   };
 }

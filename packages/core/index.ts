@@ -1,5 +1,6 @@
 export * from './clock.ts';
 export * from './config.ts';
+export * from './delivery.ts';
 export * from './dialect.ts';
 export * from './errors.ts';
 export * from './ids.ts';
@@ -11,4 +12,5 @@ export * from './output.ts';
 export * from './process.ts';
 export * from './provider.ts';
 export * from './states.ts';
+export * from './webhook-options.ts';
 export * from './webhook-signing.ts';

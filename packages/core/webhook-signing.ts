@@ -1,4 +1,5 @@
 /** What a caller sees of the signatures on its webhooks (Standard Webhooks 1.0.0): the secret, the public keys, and which schemes are on. */
+import type { WebhookOptions } from './job.ts';
 
 /** `v1` is HMAC-SHA256 with a shared secret, `v1a` is ed25519, whose public key anyone may have. */
 export const SIGNATURE_SCHEMES = ['v1', 'v1a'] as const;
@@ -29,8 +30,18 @@ export interface WebhookKey {
   readonly publicKey: string;
 }
 
-/** What a caller has chosen for its webhooks. */
-export interface WebhookPreferences {
-  /** Every webhook carries a signature of each; `v1` is always among them. */
+export interface SignaturePreferences {
+  /** Every webhook of the caller carries a signature of each; `v1` is always among them. */
   readonly signatures: readonly SignatureScheme[];
+}
+
+/** What a caller has chosen for its webhooks. */
+export interface WebhookPreferences extends SignaturePreferences {
+  /** For requests that are made with the same API key and say nothing themselves. */
+  readonly options: WebhookOptions;
+}
+
+/** What is given changes, the rest stays; null returns an option to what holds without it. */
+export interface WebhookPreferenceChanges extends Partial<SignaturePreferences> {
+  readonly options?: { readonly [Option in keyof WebhookOptions]: WebhookOptions[Option] | null };
 }

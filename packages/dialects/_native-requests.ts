@@ -1,13 +1,17 @@
 /** What the native routes read out of a request: path parameters, the model's parameters, preferences and query values. */
 import {
   AppError,
+  DELIVERY_STATES,
+  type DeliveryQuery,
   type ExactJson,
   isJsonObject,
   PRIORITIES,
   type Problem,
+  readWebhookOptions,
   STATES,
   type State,
   type SubmitOperation,
+  type WebhookOptions,
   type WireRequest,
 } from '@claimcheck/core';
 
@@ -75,21 +79,36 @@ export interface ListQuery {
 
 /** Every wrong value is reported at once. */
 export function listQuery(request: WireRequest): ListQuery {
+  return pageQuery(request, 'status', STATES);
+}
+
+/** The same for lists of deliveries. */
+export function deliveryQuery(request: WireRequest): DeliveryQuery {
+  return pageQuery(request, 'state', DELIVERY_STATES);
+}
+
+function pageQuery<Known extends string>({ query }: WireRequest, stateName: string, states: readonly Known[]) {
   const problems: Problem[] = [];
 
-  const limitText = request.query.get('limit');
+  const limitText = query.get('limit');
   const limit = limitText === null ? LIST_LIMIT_DEFAULT : wholeNumber(limitText);
   if (limit === undefined || limit < 1 || limit > LIST_LIMIT_MAX) {
     problems.push(problem('limit', `a whole number from 1 to ${LIST_LIMIT_MAX}`, limitText));
   }
 
-  const statusText = request.query.get('status');
-  const state = STATES.find((known) => known === statusText?.toUpperCase());
-  if (statusText !== null && state === undefined) problems.push(problem('status', `one of ${STATES.join(', ')}`, statusText));
+  const stateText = query.get(stateName);
+  const state = states.find((known) => known === stateText?.toUpperCase());
+  if (stateText !== null && state === undefined) problems.push(problem(stateName, `one of ${states.join(', ')}`, stateText));
 
   if (limit === undefined || problems.length > 0) refuse(problems);
   // Clients that keep the cursor in a variable send it empty for the first page.
-  return { limit, cursor: request.query.get('cursor') || undefined, state };
+  return { limit, cursor: query.get('cursor') || undefined, state };
+}
+
+/** The instant that a text in the form of RFC 3339 names. */
+export function instantFrom(text: string): Date | undefined {
+  const instant = INSTANT.test(text) ? new Date(text) : undefined;
+  return instant && Number.isNaN(instant.getTime()) ? undefined : instant;
 }
 
 export type Scheduling = Pick<SubmitOperation, 'priority' | 'timeoutSeconds' | 'runAt' | 'delaySeconds'>;
@@ -119,8 +138,8 @@ export function scheduling(request: WireRequest): Scheduling {
   const timeoutSeconds = seconds('timeout_seconds', 1, TIMEOUT_SECONDS_MAX);
 
   const runAtText = query.get('run_at');
-  const runAt = runAtText !== null && INSTANT.test(runAtText) ? new Date(runAtText) : undefined;
-  if (runAtText !== null && (runAt === undefined || Number.isNaN(runAt.getTime()))) {
+  const runAt = runAtText === null ? undefined : instantFrom(runAtText);
+  if (runAtText !== null && runAt === undefined) {
     problems.push(problem('run_at', 'an instant such as 2030-01-31T09:00:00Z, with its offset from UTC', runAtText));
   }
   if (runAtText !== null && query.get('delay_seconds') !== null)
@@ -128,6 +147,14 @@ export function scheduling(request: WireRequest): Scheduling {
 
   if (problems.length > 0) refuse(problems);
   return { priority, timeoutSeconds, runAt, delaySeconds };
+}
+
+/** Under these names a request chooses how its webhook is told, in its address line or in its body. */
+export const WEBHOOK_OPTION_NAMES = { format: 'webhook_format', schedule: 'webhook_schedule', events: 'webhook_events' } as const;
+
+export function optionsInQuery({ query }: WireRequest): WebhookOptions {
+  const given = { format: query.get('webhook_format'), schedule: query.get('webhook_schedule'), events: query.get('webhook_events') };
+  return readWebhookOptions(given, (option) => `/${WEBHOOK_OPTION_NAMES[option]}`);
 }
 
 /** Number of the last event the client has seen, 0 for none. A reconnecting browser repeats the first URL, so its header wins. */

@@ -2,19 +2,20 @@
  * The body posted to a native job's webhook: the seven fields of inference.sh's schema and no others, because receivers check it
  * strictly. Everything else about the job travels in headers.
  */
-import { isTerminal, type Job, type TerminalState, type WebhookMessage, type WebhookSettings } from '@claimcheck/core';
+import type { Job, State, WebhookMessage, WebhookSettings } from '@claimcheck/core';
 import { producedMembers } from './_native-answers.ts';
 
-/** The vendor renumbered its states: its webhook page still shows the old numbers, its newest clients count with the new ones. */
+/**
+ * The vendor renumbered its ends: its webhook page still shows the old numbers, its newest clients count with the new ones. What comes
+ * before the end has the same number in both (protocols/inference-sh.md section 5).
+ */
 const STATUS_NUMBERS = {
-  documented: { COMPLETED: 9, FAILED: 10, CANCELLED: 11 },
-  current: { COMPLETED: 10, FAILED: 11, CANCELLED: 12 },
-} as const satisfies Record<WebhookSettings['statusNumbering'], Record<TerminalState, number>>;
+  documented: { QUEUED: 2, PROCESSING: 7, COMPLETED: 9, FAILED: 10, CANCELLED: 11 },
+  current: { QUEUED: 2, PROCESSING: 7, COMPLETED: 10, FAILED: 11, CANCELLED: 12 },
+} as const satisfies Record<WebhookSettings['statusNumbering'], Record<State, number>>;
 
-/** @throws Error for a job that has not ended: nothing is owed to its webhook yet. */
 export function encodeWebhook(job: Job, settings: WebhookSettings): WebhookMessage {
   const { state } = job;
-  if (!isTerminal(state)) throw new Error(`Job ${job.id} is ${state}: only a job that has ended is told to a webhook.`);
   const body = {
     id: job.id,
     status: STATUS_NUMBERS[settings.statusNumbering][state],

@@ -60,10 +60,15 @@ test.each([
 });
 
 test.each([
-  ['{}', {}],
-  ['{"signatures":["v1"]}', { signatures: ['v1'] }],
-  ['{"signatures":["v1","v1a"]}', { signatures: ['v1', 'v1a'] }],
-  ['{"signatures":["v1a","v1"]}', { signatures: ['v1', 'v1a'] }],
+  ['{}', { options: {} }],
+  ['{"signatures":["v1"]}', { signatures: ['v1'], options: {} }],
+  ['{"signatures":["v1","v1a"]}', { signatures: ['v1', 'v1a'], options: {} }],
+  ['{"signatures":["v1a","v1"]}', { signatures: ['v1', 'v1a'], options: {} }],
+  [
+    '{"format":"standard","schedule":[0,60],"events":["started"]}',
+    { options: { format: 'standard', schedule: [0, 60], events: ['started'] } },
+  ],
+  ['{"format":null,"schedule":"0,5"}', { options: { format: null, schedule: [0, 5] } }],
 ])('settings %s are understood', (body, changes) => {
   expect(change.decode(aRequest({ body }))).toEqual({ kind: 'changeWebhookPreferences', changes });
 });
@@ -76,6 +81,7 @@ test.each([
   ['{"signatures":"v1"}', ['/signatures']],
   ['{"signatures":null}', ['/signatures']],
   ['{"signature":["v1"],"a/b":1}', ['/signature', '/a~1b']],
+  ['{"signatures":[],"format":"xml","schedule":"never","events":["completed"]}', ['/signatures', '/format', '/schedule', '/events']],
   ['"v1"', ['']],
 ])('settings %s are refused at %j', (body, pointers) => {
   const { code, problems } = refusalOf(() => change.decode(aRequest({ body })));
@@ -85,7 +91,12 @@ test.each([
 
 test('what is set is told as it is sent', () => {
   for (const line of ['GET /v2/webhooks/settings', 'PUT /v2/webhooks/settings']) {
-    expect(bodyOf(routeOf(native, line).encode({ signatures: ['v1', 'v1a'] }, aRequest()))).toEqual({ signatures: ['v1', 'v1a'] });
+    expect(bodyOf(routeOf(native, line).encode({ signatures: ['v1', 'v1a'], options: { schedule: [0] } }, aRequest()))).toEqual({
+      signatures: ['v1', 'v1a'],
+      format: null,
+      schedule: [0],
+      events: null,
+    });
   }
 });
 

@@ -10,8 +10,10 @@ import {
   jsonPointer,
   on,
   type Problem,
+  readWebhookOptions,
   SIGNATURE_SCHEMES,
   type SignatureScheme,
+  type WebhookPreferenceChanges,
   type WebhookPreferences,
   type WebhookSecret,
   type WireRequest,
@@ -81,8 +83,9 @@ function secretAnswer({ callerId, secret, createdAt, previous, publicKey }: Webh
   });
 }
 
-function preferencesAnswer({ signatures }: WebhookPreferences): Answer {
-  return json({ signatures });
+function preferencesAnswer({ signatures, options }: WebhookPreferences): Answer {
+  const { format = null, schedule = null, events = null } = options;
+  return json({ signatures, format, schedule, events });
 }
 
 function graceFrom(request: WireRequest): { readonly graceSeconds?: number } {
@@ -96,21 +99,28 @@ function graceFrom(request: WireRequest): { readonly graceSeconds?: number } {
   ]);
 }
 
-/** Reads one member; `undefined` where it is not given. Adds to the problems what is wrong with it. */
-type MemberReader<Value> = (value: JsonValue, problems: Problem[]) => Value | undefined;
-
-/** Every member that the settings have. */
-const SETTINGS = {
-  signatures: readSignatures,
-} satisfies { readonly [Name in keyof WebhookPreferences]: MemberReader<WebhookPreferences[Name]> };
+const OPTIONS = ['format', 'schedule', 'events'] as const;
 
 /** Members that are not named stay as they are. Everything that is wrong is reported at once. */
-function changesFrom(request: WireRequest): Partial<WebhookPreferences> {
-  const given = membersIn(request, Object.keys(SETTINGS));
+function changesFrom(request: WireRequest): WebhookPreferenceChanges {
+  const given = membersIn(request, ['signatures', ...OPTIONS]);
   const problems: Problem[] = [];
-  const signatures = given.signatures === undefined ? undefined : SETTINGS.signatures(given.signatures, problems);
+  const signatures = given.signatures === undefined ? undefined : readSignatures(given.signatures, problems);
+  const read = collecting(problems, () => readWebhookOptions(given, (option) => `/${option}`));
   if (problems.length > 0) throw refusal(problems);
-  return { ...(signatures && { signatures }) };
+  const reset = Object.fromEntries(OPTIONS.filter((option) => given[option] === null).map((option) => [option, null]));
+  return { ...(signatures && { signatures }), options: { ...read, ...reset } };
+}
+
+/** What `read` returns; where it refuses, its problems join the others. */
+function collecting<Value>(problems: Problem[], read: () => Value): Value | undefined {
+  try {
+    return read();
+  } catch (error) {
+    if (!(error instanceof AppError)) throw error;
+    problems.push(...error.problems);
+    return undefined;
+  }
 }
 
 function readSignatures(value: JsonValue, problems: Problem[]): readonly SignatureScheme[] | undefined {

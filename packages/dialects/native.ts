@@ -24,15 +24,18 @@ import {
   statusAnswer,
   statusBody,
 } from './_native-answers.ts';
+import { deliveryRoutes } from './_native-deliveries.ts';
 import {
   HOLD_SECONDS_MAX,
   lastSequence,
   listQuery,
   modelParameters,
+  optionsInQuery,
   pathParameter,
   preferredWaitSeconds,
   scheduling,
   statusWaitSeconds,
+  WEBHOOK_OPTION_NAMES,
 } from './_native-requests.ts';
 import { encodeWebhook } from './_native-webhook.ts';
 import { webhookRoutes } from './_native-webhooks.ts';
@@ -98,6 +101,7 @@ const routes: readonly DialectRoute[] = [
     decode: (request) => ({ kind: 'purge', id: pathParameter(request, 'id') }),
     encode: (job) => json(200, { request_id: job.id, status: job.state, deleted: true }),
   }),
+  ...deliveryRoutes,
   ...webhookRoutes,
   on('submit', {
     method: 'POST',
@@ -125,6 +129,8 @@ function submission(request: WireRequest, wait: Wait | undefined): SubmitOperati
     parameters: modelParameters(request),
     webhookUrl: request.query.get('webhook') ?? undefined,
     webhookMember: 'webhook',
+    webhookOptions: optionsInQuery(request),
+    webhookOptionMembers: WEBHOOK_OPTION_NAMES,
     wait,
     ...scheduling(request),
     idempotencyKey: request.header('idempotency-key'),

@@ -5,6 +5,7 @@ import { openAssetStore } from './assets.ts';
 import { type Cancelling, makeCancelling } from './cancel.ts';
 import type { EngineContext, EngineSettings } from './context.ts';
 import { type RunningDispatcher, startDispatcher } from './deliver.ts';
+import { type Deliveries, makeDeliveries } from './deliveries.ts';
 import { type Keys, makeKeys } from './keys.ts';
 import { type AllowList, type Guard, openGuard } from './outbound/index.ts';
 import packageJson from './package.json' with { type: 'json' };
@@ -24,7 +25,8 @@ export type { Asset, AssetStore } from './assets.ts';
 export { type ConnectOptions, connectEngine, DATABASE_WAIT_MS, requireDatabaseUrl } from './connect.ts';
 export type { EngineSettings } from './context.ts';
 export type { RunningDispatcher } from './deliver.ts';
-export { DEFAULT_CALLER, type Keys, newKey, openKeys, type StoredKey } from './keys.ts';
+export type { Deliveries, ReplayRange, WebhookTest } from './deliveries.ts';
+export { DEFAULT_CALLER, type KeyOwner, type Keys, newKey, openKeys, type StoredKey } from './keys.ts';
 export { type LogOptions, openLog } from './log.ts';
 export { migrateDatabase, waitForDatabase, waitForRedis } from './migrate.ts';
 export { type AllowList, parseAllowList } from './outbound/index.ts';
@@ -32,6 +34,7 @@ export type { ListOptions, Reading, WaitOptions } from './read.ts';
 export type { RunningWorker, WorkerOptions } from './run.ts';
 export { newSecretKey, parseSecretKeys } from './secret-box.ts';
 export { databaseUrl, type EngineVariables, engineOptionsFrom, engineSettings, wholeNumber } from './settings.ts';
+export type { DeliveryReference } from './storage/delivery-log.ts';
 export type { JobReference } from './storage/jobs.ts';
 export { MigrationError } from './storage/migrate.ts';
 export type { Submitted } from './submit.ts';
@@ -67,6 +70,7 @@ export interface Engine extends Reading, Cancelling {
   readonly submit: Submit;
   readonly keys: Keys;
   readonly webhookSecrets: WebhookSecrets;
+  readonly deliveries: Deliveries;
   /** What is wrong with a webhook's URL as it is written; undefined when nothing is. Where its name leads shows when it is called. */
   readonly problemWithWebhook: Guard['problemWith'];
   readonly assets: EngineContext['assets'];
@@ -118,6 +122,7 @@ export function openEngine(options: EngineOptions): Engine {
     keys: makeKeys(context),
     assets: context.assets,
     webhookSecrets: context.webhookSecrets,
+    deliveries: makeDeliveries(context),
     problemWithWebhook: context.guard.problemWith,
     sweep: makeSweep(context, settle, ring),
     startWorker: (worker) => startWorker(context, settle, worker),

@@ -4,22 +4,24 @@
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { crc32 } from 'node:zlib';
-import { newId, systemClock } from '@claimcheck/core';
+import { newId, systemClock, type WebhookOptions } from '@claimcheck/core';
 import { coalesce } from './coalesce.ts';
 import type { EngineContext } from './context.ts';
 import { openDatabase } from './storage/connection.ts';
 import {
-  findCallers,
   findOrCreateCaller,
+  findOwners,
   hasKeys,
   insertKey,
+  type KeyOwner,
   keepOnlyBootstrapKey,
   listKeys,
   revokeKey,
   type StoredKey,
+  saveKeyOptions,
 } from './storage/keys.ts';
 
-export type { StoredKey } from './storage/keys.ts';
+export type { KeyOwner, StoredKey } from './storage/keys.ts';
 
 const PREFIX = 'ck_';
 const KEY_PATTERN = /^ck_([A-Za-z0-9_-]{43})([0-9a-z]{6})$/;
@@ -38,10 +40,15 @@ export interface Keys {
   exist(): Promise<boolean>;
   /** The caller's id; undefined for a key that is malformed, unknown or revoked. */
   verify(key: string): Promise<string | undefined>;
+  /** As `verify`, with what was chosen for the key. */
+  identify(key: string): Promise<KeyOwner | undefined>;
+  /** Chooses for the webhooks of requests that are made with the key and say nothing themselves. Replaces what was chosen before. */
+  choose(keyId: string, options: WebhookOptions): Promise<void>;
 }
 
 export function makeKeys({ database, clock }: Pick<EngineContext, 'database' | 'clock'>): Keys {
-  const find = coalesce((hashes: readonly Buffer[]) => findCallers(database.sql, hashes));
+  const find = coalesce((hashes: readonly Buffer[]) => findOwners(database.sql, hashes));
+  const identify = async (key: string) => (isMistyped(key) ? undefined : find(hashOf(key)));
   const insert = async (key: string, caller: string, name: string, origin: 'created' | 'bootstrap') => {
     const callerId = await findOrCreateCaller(database, { id: newId(clock), name: caller });
     const id = newId(clock);
@@ -60,9 +67,9 @@ export function makeKeys({ database, clock }: Pick<EngineContext, 'database' | '
       await keepOnlyBootstrapKey(database, hashOf(key));
     },
     exist: () => hasKeys(database),
-    async verify(key) {
-      return isMistyped(key) ? undefined : find(hashOf(key));
-    },
+    verify: async (key) => (await identify(key))?.callerId,
+    identify,
+    choose: (keyId, options) => saveKeyOptions(database.sql, keyId, options),
   };
 }
 

@@ -6,8 +6,8 @@ import {
   GRACE_SECONDS_DEFAULT,
   GRACE_SECONDS_MAX,
   newId,
+  type SignaturePreferences,
   type WebhookKey,
-  type WebhookPreferences,
   type WebhookSecret,
 } from '@claimcheck/core';
 import { coalesce } from './coalesce.ts';
@@ -42,9 +42,9 @@ export interface WebhookSecrets {
    * be sent until the operator has mended what the log tells. @throws when the database does not answer.
    */
   signersOf(callerIds: readonly string[]): Promise<ReadonlyMap<string, readonly WebhookSigner[]>>;
-  preferences(callerId: string): Promise<WebhookPreferences>;
+  preferences(callerId: string): Promise<SignaturePreferences>;
   /** Changes what is given and leaves the rest. Returns what then holds. */
-  prefer(callerId: string, changes: Partial<WebhookPreferences>): Promise<WebhookPreferences>;
+  prefer(callerId: string, changes: Partial<SignaturePreferences>): Promise<SignaturePreferences>;
 }
 
 /** Replaced secrets of a caller that sign at the same time: each makes the header of every webhook longer. */
@@ -183,7 +183,7 @@ function placeOf({ id, callerId }: { readonly id: string; readonly callerId: str
   return `${part} of webhook secret ${id} of caller ${callerId}`;
 }
 
-function preferencesFrom({ signsV1a }: StoredWebhookSettings): WebhookPreferences {
+function preferencesFrom({ signsV1a }: StoredWebhookSettings): SignaturePreferences {
   return { signatures: signsV1a ? ['v1', 'v1a'] : ['v1'] };
 }
 

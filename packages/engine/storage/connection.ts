@@ -84,6 +84,11 @@ export function openDatabase(options: DatabaseOptions): Database {
     const next = waiting.shift();
     if (connection.isLost()) {
       connection.discard();
+      // What happened to one most likely happened to those that rest; waiting for each to show it would take the deadline every time.
+      for (const rested of idle.splice(0)) {
+        rested.discard();
+        open -= 1;
+      }
       if (next) next(openConnection(options));
       else open -= 1;
     } else if (next) next(connection);

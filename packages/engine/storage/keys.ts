@@ -1,4 +1,5 @@
 /** Callers and their API keys. Only hashes are stored. */
+import type { WebhookOptions } from '@claimcheck/core';
 import { and, asc, eq, sql as expression, isNull } from 'drizzle-orm';
 import type { Database, SqlLike } from './connection.ts';
 import { apiKeys, callers } from './schema.ts';
@@ -89,12 +90,33 @@ export async function revokeKey(database: Database, id: string): Promise<boolean
   return rows.length > 0;
 }
 
-/** Ids of the callers whose live keys have these hashes, in the order of `hashes`. */
-export async function findCallers(sql: SqlLike, hashes: readonly Buffer[]): Promise<readonly (string | undefined)[]> {
-  const rows = await sql<{ hash: string; caller_id: string }[]>`
-    select encode(hash, 'hex') as hash, caller_id from api_keys
+/** Who a key belongs to, and what was chosen for it. */
+export interface KeyOwner {
+  readonly callerId: string;
+  readonly keyId: string;
+  /** For the webhooks of requests that are made with the key and say nothing themselves. */
+  readonly webhookOptions?: WebhookOptions;
+}
+
+/** Owners of the live keys with these hashes, in the order of `hashes`. */
+export async function findOwners(sql: SqlLike, hashes: readonly Buffer[]): Promise<readonly (KeyOwner | undefined)[]> {
+  const rows = await sql<{ hash: string; id: string; caller_id: string; webhook_options: string | null }[]>`
+    select encode(hash, 'hex') as hash, id, caller_id, webhook_options from api_keys
     where hash in (select decode(hex, 'hex') from unnest(${hashes.map((hash) => hash.toString('hex'))}::text[]) as wanted (hex))
       and revoked_at is null`;
-  const byHash = new Map(rows.map((row) => [row.hash, row.caller_id]));
-  return hashes.map((hash) => byHash.get(hash.toString('hex')));
+  const byHash = new Map(rows.map((row) => [row.hash, row]));
+  return hashes.map((hash) => {
+    const row = byHash.get(hash.toString('hex'));
+    return row && { callerId: row.caller_id, keyId: row.id, ...optionsFrom(row.webhook_options) };
+  });
+}
+
+/** Sets what holds for the webhooks of requests made with the key. */
+export async function saveKeyOptions(sql: SqlLike, keyId: string, options: WebhookOptions): Promise<void> {
+  await sql`update api_keys set webhook_options = ${JSON.stringify(options)}::json where id = ${keyId}`;
+}
+
+/** Written by {@link saveKeyOptions} from WebhookOptions, and by nobody else. */
+function optionsFrom(text: string | null): { readonly webhookOptions?: WebhookOptions } {
+  return text === null ? {} : { webhookOptions: JSON.parse(text) as WebhookOptions };
 }
