@@ -1,38 +1,10 @@
-import type { IncomingHttpHeaders } from 'node:http';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { claimDue, DELIVERIES_CHANNEL, recordSends, type SendRecord } from './storage/deliveries.ts';
 import { aDelivery, aJob, anUpstream, aSubmission } from './testing/fixtures.ts';
-import { listen, type TestServer } from './testing/index.ts';
+import { listen } from './testing/index.ts';
+import { aReceiver } from './testing/receiver.ts';
 import { createTestClock } from './testing/test-clock.ts';
 import { createTestEngine, QUEUES, type TestEngine } from './testing/test-engine.ts';
-
-interface Received {
-  readonly url: string;
-  readonly method: string;
-  readonly headers: IncomingHttpHeaders;
-  readonly body: Buffer;
-}
-
-interface Receiver extends TestServer {
-  readonly received: readonly Received[];
-}
-
-/** A receiver that answers as it is told, 200 unless told otherwise. */
-async function aReceiver(answer: (call: number) => number | 'nothing' = () => 200): Promise<Receiver> {
-  const received: Received[] = [];
-  const server = await listen((request, response) => {
-    const chunks: Buffer[] = [];
-    request.on('data', (chunk: Buffer) => chunks.push(chunk));
-    request.on('end', () => {
-      const { url = '', method = '', headers } = request;
-      received.push({ url, method, headers, body: Buffer.concat(chunks) });
-      const status = answer(received.length);
-      if (status === 'nothing') return;
-      response.writeHead(status, status >= 300 && status < 400 ? { location: '/elsewhere' } : {}).end('thanks');
-    });
-  });
-  return { ...server, received };
-}
 
 let owned: TestEngine;
 beforeEach(async () => {

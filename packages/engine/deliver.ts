@@ -11,6 +11,7 @@
 import { coalesce } from './coalesce.ts';
 import type { EngineContext } from './context.ts';
 import { openLanes } from './lanes.ts';
+import { stepReplays } from './replay.ts';
 import { makeSend } from './send.ts';
 import {
   type ClaimedDelivery,
@@ -91,12 +92,14 @@ export function startDispatcher(context: EngineContext, { userAgent, sendMs = SE
       await Promise.race([wake.promise, clock.sleep(waitMs, AbortSignal.any([awake.signal, stopping.signal])).catch(() => {})]);
       awake.abort();
     }
+    await giveBack([...kept.keys()]);
     await Promise.all(sending);
   })();
 
   /** Claims what is due and has room, and starts it; returns for how long there is nothing to do. */
   async function dispatchOnce(): Promise<number> {
     await findLines();
+    const replayMs = (await stepReplays(context)) ?? LOOK_AGAIN_MS;
     const free = () => CLAIMED_MAX - sending.size - keptCount;
     // Each finished send wakes the loop.
     if (free() <= 0) return LOOK_AGAIN_MS;
@@ -117,7 +120,8 @@ export function startDispatcher(context: EngineContext, { userAgent, sendMs = SE
       keep(next);
     }
     if (due.isMore || turns.length > 0) return 0;
-    return Math.min((await nextDeliveryInMs(database.sql)) ?? LOOK_AGAIN_MS, lanes.nextProbeInMs() ?? LOOK_AGAIN_MS, LOOK_AGAIN_MS);
+    const dueMs = (await nextDeliveryInMs(database.sql)) ?? LOOK_AGAIN_MS;
+    return Math.min(dueMs, replayMs, lanes.nextProbeInMs() ?? LOOK_AGAIN_MS, LOOK_AGAIN_MS);
   }
 
   /** Lines that other dispatchers made, or this one before it was started again. */
@@ -215,7 +219,6 @@ export function startDispatcher(context: EngineContext, { userAgent, sendMs = SE
     async stop() {
       stopping.abort();
       unsubscribe();
-      await giveBack([...kept.keys()]);
       await running;
       await send.close();
     },
