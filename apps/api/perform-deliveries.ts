@@ -1,5 +1,13 @@
 /** Performs the operations on deliveries, replays and test sends of a caller's webhooks. */
-import { AppError, type DeliveryOperation, type DeliveryOperations, type DeliveryQuery, isId, type Operation } from '@claimcheck/core';
+import {
+  AppError,
+  type DeliveryOperation,
+  type DeliveryOperations,
+  type DeliveryQuery,
+  isId,
+  type Operation,
+  type WebhookOptions,
+} from '@claimcheck/core';
 import type { DeliveryReference, Engine } from '@claimcheck/engine';
 import { checkWebhookUrl } from './webhook-url.ts';
 
@@ -25,6 +33,8 @@ export interface DeliveryPerformer {
   readonly callerId: string;
   readonly dialect: string;
   readonly request: { readonly baseUrl: string };
+  /** What the key has chosen for its webhooks. */
+  readonly webhookOptions?: WebhookOptions;
   /** Aborts when the client is gone or the process drains. */
   readonly signal: AbortSignal;
 }
@@ -32,7 +42,7 @@ export interface DeliveryPerformer {
 /** @throws AppError `not_found` for what the caller does not have, and for everything else a client can do wrong. */
 export async function performDeliveries(
   engine: Pick<Engine, 'deliveries' | 'problemWithWebhook'>,
-  { callerId, dialect, request, signal }: DeliveryPerformer,
+  { callerId, dialect, request, webhookOptions, signal }: DeliveryPerformer,
   operation: DeliveryOperation,
 ): Promise<DeliveryOperations[keyof DeliveryOperations]['outcome']> {
   const { deliveries } = engine;
@@ -70,7 +80,10 @@ export async function performDeliveries(
       const { url, event } = operation;
       checkWebhookUrl(engine, url, '/url');
       const { baseUrl } = request;
-      return deliveries.test({ callerId, dialect, baseUrl, url, timeoutMs: TEST_WAIT_MS, signal, ...(event && { event }) });
+      // As the key's own webhooks look.
+      const { format } = webhookOptions ?? {};
+      const looks = { ...(event && { event }), ...(format && { format }) };
+      return deliveries.test({ callerId, dialect, baseUrl, url, timeoutMs: TEST_WAIT_MS, signal, ...looks });
     }
   }
 }

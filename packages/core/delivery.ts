@@ -121,8 +121,15 @@ export interface Replay {
 /** The event of a test send. */
 export const TEST_EVENT = 'webhook.test';
 
-/** Ends of a job that a test send can look like. */
-export const TESTED_EVENTS = ['request.completed', 'request.failed', 'request.cancelled'] as const;
+/** What a test send can look like. */
+export const TESTED_EVENTS = [
+  'request.queued',
+  'request.started',
+  'request.progress',
+  'request.completed',
+  'request.failed',
+  'request.cancelled',
+] as const;
 export type TestedEvent = (typeof TESTED_EVENTS)[number];
 
 /** A page of a list of deliveries. */

@@ -367,12 +367,26 @@ describe('a test send', () => {
   });
 
   test.each([
+    ['request.queued', 'QUEUED'],
+    ['request.started', 'PROCESSING'],
+    ['request.progress', 'PROCESSING'],
     ['request.completed', 'COMPLETED'],
     ['request.failed', 'FAILED'],
     ['request.cancelled', 'CANCELLED'],
   ] as const)('can look like %s', async (event, state) => {
     const { message } = await tryOut(NOWHERE, { event, timeoutMs: 0 });
     expect(JSON.parse(message ?? '')).toMatchObject({ id: expect.any(String), state });
+  });
+
+  test('can have the envelope of Standard Webhooks, and says in it that it is a test', async () => {
+    const plain = await tryOut(NOWHERE, { timeoutMs: 0 });
+    expect(JSON.parse(plain.message ?? '')).not.toHaveProperty('type');
+    const { message } = await tryOut(NOWHERE, { format: 'standard', timeoutMs: 0 });
+    expect(JSON.parse(message ?? '')).toEqual({
+      type: 'webhook.test',
+      timestamp: expect.stringMatching(/^\d{4}-.*Z$/),
+      data: { id: expect.any(String), state: 'COMPLETED' },
+    });
   });
 
   test('that no dispatcher takes is answered as it stands when the time is over, or the client gone', async () => {

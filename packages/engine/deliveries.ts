@@ -13,8 +13,10 @@ import {
   SHOWN_SENDS_MAX,
   TEST_EVENT,
   type TestedEvent,
+  type WebhookFormat,
 } from '@claimcheck/core';
 import type { EngineContext } from './context.ts';
+import { inEnvelope } from './owe.ts';
 import { sampleJob } from './sample-job.ts';
 import { insertDeliveries } from './storage/deliveries.ts';
 import {
@@ -71,6 +73,8 @@ export interface WebhookTest {
   readonly url: string;
   /** What the message looks like, `request.completed` unless given. The event that is sent is TEST_EVENT. */
   readonly event?: TestedEvent;
+  /** `dialect` unless given. */
+  readonly format?: WebhookFormat;
   readonly timeoutMs: number;
   /** Ends the wait early, as when the client has gone. */
   readonly signal: AbortSignal;
@@ -143,11 +147,21 @@ export function makeDeliveries(context: Pick<EngineContext, 'clock' | 'database'
       await finishReplay(sql, reference);
       return readReplay(sql, reference);
     },
-    async test({ callerId, dialect, baseUrl, url, event = 'request.completed', timeoutMs, signal }) {
-      const reference = { id: newId(clock), callerId };
-      const message = encodeWebhook(sampleJob({ callerId, dialect, baseUrl, event, webhookUrl: url }, clock));
-      // Sent once: whoever tests wants to hear of the first failure.
-      const delivery = { ...reference, url, ...message, schedule: [0], event: TEST_EVENT, sequence: 0, trigger: 'test' } as const;
+    async test({ url, event = 'request.completed', format, timeoutMs, signal, ...sample }) {
+      const reference = { id: newId(clock), callerId: sample.callerId };
+      const job = sampleJob({ ...sample, event, webhookUrl: url }, clock);
+      const plain = encodeWebhook(job);
+      const delivery = {
+        ...reference,
+        ...(format === 'standard' ? inEnvelope(TEST_EVENT, job.updatedAt, plain) : plain),
+        url,
+        // Sent once: whoever tests wants to hear of the first failure.
+        schedule: [0],
+        event: TEST_EVENT,
+        sequence: 0,
+        trigger: 'test',
+        ...(event === 'request.progress' && { progress: job.progress }),
+      } as const;
       await insertDeliveries(sql, [delivery]);
       // No signal tells of the end of a send, and nobody tests so often that looking would be noticed.
       const over = AbortSignal.any([AbortSignal.timeout(timeoutMs), signal]);
