@@ -134,4 +134,15 @@ describe('a Redis that is away', () => {
     expect((await owned.engine.submit(aSubmission(owned.callerId))).state).toBe('QUEUED');
     expect((await owned.engine.health()).queue).toBe('unreachable');
   });
+
+  test('whose connections died without a word is reached again over new ones', async () => {
+    await using proxy = await startTcpProxy(redisUrl(), 6379);
+    await using owned = await createTestEngine({ queue: 'redis', redisUrl: proxy.through(redisUrl()) });
+    proxy.silence();
+    expect((await owned.engine.health()).queue).toBe('unreachable');
+    proxy.revive();
+    await expect.poll(() => owned.engine.health(), { timeout: 10_000 }).toMatchObject({ queue: 'ok' });
+    await owned.engine.submit(aSubmission(owned.callerId));
+    await expect.poll(() => owned.doorbells()).toHaveLength(1);
+  });
 });

@@ -165,8 +165,9 @@ function openRedisStore(redisUrl: string, { log, prefix }: QueueOptions): Store 
     clients.push(client);
     return client;
   };
-  // A submission must not hang on a Redis that is down: it fails fast and the sweep rings later.
-  const producer = connect({ enableOfflineQueue: false, maxRetriesPerRequest: 1, commandTimeout: 2_000 });
+  // A submission must not hang on a Redis that is down: it fails fast and the sweep rings later. Failing alone would go on for ever on a
+  // connection that is dead without a word, so a socket that owes an answer for longer is dropped.
+  const producer = connect({ enableOfflineQueue: false, maxRetriesPerRequest: 1, commandTimeout: 2_000, socketTimeout: 3_000 });
   const common = prefix === undefined ? {} : { prefix };
   return {
     openQueue(name) {

@@ -114,7 +114,7 @@ describe('a worker whose attempt is not the newest', () => {
   test.each([
     ['end the job', async (jobId: string) => (await endJobs(database.sql, [{ jobId, ...stale, ...endingIn('COMPLETED') }], TTL))[0]],
     ['give it back', async (jobId: string) => (await requeueJobs(database.sql, [{ jobId, ...stale, outcome: 'released', delayMs: 0 }]))[0]],
-    ['report progress', (jobId: string) => recordProgress(database.sql, [{ jobId, ...stale, progress: 0.9 }])],
+    ['report progress', async (jobId: string) => (await recordProgress(database.sql, [{ jobId, ...stale, progress: 0.9 }]))[0]],
     ['save a handle', async (jobId: string) => (await saveHandles(database.sql, [{ jobId, ...stale, handle: '"mine"' as JsonText }]))[0]],
     ['renew its lease', async (jobId: string) => (await renewLeases(database.sql, [{ jobId, ...stale }], 1000))[0]],
   ])('cannot %s', async (_, write) => {
@@ -143,6 +143,26 @@ describe('a worker whose attempt is not the newest', () => {
     ['renew its lease', async (jobId: string) => (await renewLeases(database.sql, [{ jobId, attempt: 2 }], 1000)).length, 1],
   ])('is told apart from the newest, which can %s', async (_, write, outcome) => {
     expect(await write(await jobOfAttemptTwo())).toBe(outcome);
+  });
+});
+
+test('a job that a stranger has locked counts as held, and keeps nobody else from renewing', async () => {
+  const [locked = '', free = ''] = await Promise.all(
+    Array.from({ length: 2 }, () => aJob(database.sql, { callerId, state: 'PROCESSING', leaseSeconds: 5 })),
+  );
+  const leaseOf = async (id: string) =>
+    (await database.sql<{ left: number }[]>`select extract(epoch from lease_until - now())::integer as left from jobs where id = ${id}`)[0]
+      ?.left;
+  await database.sql.begin(async (stranger) => {
+    await stranger`select from jobs where id = ${locked} for update`;
+    const renewed = await renewLeases(
+      database.sql,
+      [locked, free].map((jobId) => ({ jobId, attempt: 1 })),
+      1_000,
+    );
+    expect(renewed.map(({ jobId }) => jobId).toSorted()).toEqual([locked, free].toSorted());
+    expect(await leaseOf(free)).toBeGreaterThan(900);
+    expect(await leaseOf(locked)).toBeLessThanOrEqual(5);
   });
 });
 

@@ -198,16 +198,26 @@ export async function rescueJobs(sql: SqlLike, options: { readonly crashesMax: n
   return rows.map(toJob);
 }
 
-/** Prolongs leases. Returns those that are still held; the others were lost. */
+/**
+ * Prolongs leases. Returns those that are still held; the others were lost. A job that somebody has locked is passed over until the next
+ * time, because waiting for it would cost the leases of all the others; it counts as held while it looks so.
+ */
 export async function renewLeases(sql: SqlLike, held: readonly Ownership[], leaseSeconds: number): Promise<readonly Ownership[]> {
   return sql<{ jobId: string; attempt: number }[]>`
-    with locked as materialized (
-      select id from jobs where id = any(${held.map(({ jobId }) => jobId)}::uuid[]) order by id for no key update
+    with held as (
+      select jobs.id, jobs.attempt
+      from unnest(${held.map(({ jobId }) => jobId)}::uuid[], ${held.map(({ attempt }) => attempt)}::integer[]) as asked (job_id, attempt)
+      join jobs on jobs.id = asked.job_id and jobs.attempt = asked.attempt and state = 'PROCESSING'
+    ), free as materialized (
+      select id from jobs where id in (select id from held) order by id for no key update skip locked
+    ), renewed as (
+      update jobs set lease_until = db_now() + make_interval(secs => ${leaseSeconds})
+      from free join held using (id)
+      where jobs.id = free.id and jobs.attempt = held.attempt and state = 'PROCESSING'
+      returning jobs.id
     )
-    update jobs set lease_until = db_now() + make_interval(secs => ${leaseSeconds})
-    from locked, unnest(${held.map(({ jobId }) => jobId)}::uuid[], ${held.map(({ attempt }) => attempt)}::integer[]) as held (job_id, attempt)
-    where jobs.id = locked.id and jobs.id = held.job_id and jobs.attempt = held.attempt and state = 'PROCESSING'
-    returning jobs.id as "jobId", jobs.attempt`;
+    -- One that was free and is not renewed has changed meanwhile.
+    select id as "jobId", attempt from held where id in (select id from renewed) or id not in (select id from free)`;
 }
 
 /** Of these jobs, those that have not ended. */
