@@ -144,6 +144,17 @@ describe('the examples', () => {
     await client.ended(String(JSON.parse(claimCheck).request_id));
   });
 
+  test('the example of trying a webhook is what is answered', async () => {
+    const { command, answer } = example('Looking at webhooks', 'sh try');
+    const shown = (text: string) => {
+      const { message, sends, ...delivery } = TRIED.parse(shapeOf(text));
+      // Which steps a send takes, and for how long, is up to the connection.
+      const steps = sends.map(({ timings, duration_ms: _, ...send }) => ({ ...send, timings: Object.keys(timings) }));
+      return { ...delivery, message: shapeOf(message), steps };
+    };
+    expect(shown(await paste(command))).toEqual(shown(answer));
+  });
+
   test('the example of a refusal is what is answered', async () => {
     const { command, answer } = example('What bad input gets', 'sh error');
     expect(JSON.parse(await paste(command))).toEqual(JSON.parse(answer));
@@ -217,6 +228,12 @@ describe('the examples', () => {
   });
 });
 
+/** The parts of a delivery that differ from run to run. */
+const TRIED = z.looseObject({
+  message: z.string(),
+  sends: z.array(z.looseObject({ timings: z.record(z.string(), z.number().nullable()), duration_ms: z.number() })),
+});
+
 /** Bodies that are too large for a table. */
 const DESCRIBED_BODIES: Readonly<Record<string, string>> = {
   '65 nested arrays': '['.repeat(65) + ']'.repeat(65),
@@ -242,5 +259,6 @@ function textShapeOf(text: string): string {
     .replaceAll(/http:\/\/127\.0\.0\.1:\d+/g, 'ORIGIN')
     .replaceAll(/\/files\/[\w-]+/g, '/files/TOKEN')
     .replaceAll(/\d{4}-\d{2}-\d{2}T[\d:.]+Z/g, 'INSTANT')
+    .replaceAll(/\w{3}, \d{2} \w{3} \d{4} [\d:]{8} GMT/g, 'DATE')
     .replaceAll(/^\d{10}$/g, 'SECONDS');
 }

@@ -18,7 +18,8 @@ export async function startReceiver(): Promise<Receiver> {
     request.on('data', (chunk) => chunks.push(chunk));
     request.on('end', () => {
       received.push({ headers: request.headers, body: JSON.parse(Buffer.concat(chunks).toString()) });
-      response.end('ok');
+      // Without a body, as the README's own receiver answers.
+      response.end();
     });
   });
   return { url: server.url, received, [Symbol.asyncDispose]: () => server[Symbol.asyncDispose]() };
