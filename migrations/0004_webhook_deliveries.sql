@@ -20,6 +20,8 @@ alter table deliveries
   add column endpoint text not null generated always as (md5(regexp_replace(url, '[?#].*$', ''))) stored,
   -- It is due, but its host had no room: it stepped out of the due-index into the line of its host.
   add column waits_in_line boolean not null default false,
+  -- Since when a dispatcher has it; null once it told what came of it. Found set when the claim has run out, it may or may not have been sent.
+  add column claimed_at timestamptz,
   -- What the next send is made for.
   add column trigger text not null default 'auto',
   -- Where an ended delivery returns when its resend fails.

@@ -192,6 +192,11 @@ describe('several dispatchers', () => {
     await passTime(61);
     await waitFor(id, 'DELIVERED');
     expect(receiver.received.map(({ headers }) => headers['webhook-id'])).toEqual([id]);
+    // The log does not hide that it may have been sent before.
+    expect(await sendsOf(id)).toEqual([
+      { number: 1, status: null, error_code: 'internal' },
+      { number: 2, status: 200, error_code: null },
+    ]);
   });
 
   test('drop the record of one whose claim has run out', async () => {
@@ -202,10 +207,11 @@ describe('several dispatchers', () => {
     expect(newer).toMatchObject({ id, claim: (late?.claim ?? 0) + 1 });
     await recordSends(owned.sql, [aDelivered(id, late?.claim)], RULE);
     expect(await stateOf(id)).toBe('PENDING');
-    expect(await sendsOf(id)).toEqual([]);
+    const lost = { number: 1, status: null, error_code: 'internal' };
+    expect(await sendsOf(id)).toEqual([lost]);
     await recordSends(owned.sql, [aDelivered(id, newer?.claim)], RULE);
     expect(await stateOf(id)).toBe('DELIVERED');
-    expect(await sendsOf(id)).toEqual([{ number: 1, status: 200, error_code: null }]);
+    expect(await sendsOf(id)).toEqual([lost, { number: 2, status: 200, error_code: null }]);
   });
 });
 

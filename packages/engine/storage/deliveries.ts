@@ -109,6 +109,9 @@ export interface ClaimOptions {
   readonly roomElsewhere: number;
 }
 
+/** For a claim that ran out without a record: kept in the log, because the receiver may have seen it. */
+const LOST_SEND = 'The dispatcher vanished while it had this delivery; whether it was sent is unknown.';
+
 /** So many due ones are looked at; what has no room among them leaves the index, so that the next look sees others. */
 const LOOK_AT = 1_000;
 
@@ -119,7 +122,7 @@ const LOOK_AT = 1_000;
 export async function claimDue(sql: SqlLike, options: ClaimOptions): Promise<DueDeliveries> {
   const rows = await sql<(ClaimedDelivery & { verdict: string })[]>`
     with due as materialized (
-      select id, caller_id, host, endpoint, trigger, next_send_at from deliveries
+      select id, caller_id, host, endpoint, trigger, next_send_at, claimed_at from deliveries
       where state = 'PENDING' and not waits_in_line and next_send_at <= db_now()
       order by next_send_at limit ${LOOK_AT} for no key update skip locked
     ), known as (
@@ -131,21 +134,30 @@ export async function claimDue(sql: SqlLike, options: ClaimOptions): Promise<Due
       from due left join known using (caller_id, host)
         left join webhook_endpoints as bad on bad.caller_id = due.caller_id and bad.endpoint = due.endpoint
     ), judged as (
-      select id, case when is_held then 'hold' when place > room then 'wait'
+      select id, claimed_at as lost_at, case when is_held then 'hold' when place > room then 'wait'
         when count(*) filter (where not is_held and place <= room) over (order by next_send_at, id) <= ${options.limit} then 'claim' else 'later'
       end as verdict
       from sorted
-    )
+    ), judgement as (
     update deliveries set
       state = case verdict when 'hold' then 'HELD' else state end,
       failure_code = case verdict when 'hold' then 'endpoint_disabled' end,
       finished_at = case verdict when 'hold' then db_now() end,
       waits_in_line = verdict = 'wait',
       claim = claim + case verdict when 'claim' then 1 else 0 end,
+      claimed_at = case verdict when 'claim' then db_now() else claimed_at end,
+      send_count = send_count + case when verdict = 'claim' and lost_at is not null then 1 else 0 end,
       next_send_at = case verdict when 'claim' then db_now() + make_interval(secs => ${options.claimSeconds}) else next_send_at end
     from judged where deliveries.id = judged.id and verdict <> 'later'
-    returning deliveries.id, caller_id as "callerId", host, job_id as "jobId", url, content_type as "contentType", body, schedule, event,
-      sequence, progress, trigger, falls_back_to as "fallsBackTo", send_count as "sendCount", claim, verdict`;
+    returning deliveries.*, verdict, lost_at
+    ), lost as (
+      insert into sends (delivery_id, number, started_at, duration_ms, error_code, error_message, next_reason)
+      select id, send_count, lost_at, extract(epoch from db_now() - lost_at) * 1000, 'internal', ${LOST_SEND}, 'sent again'
+      from judgement where verdict = 'claim' and lost_at is not null
+    )
+    select id, caller_id as "callerId", host, job_id as "jobId", url, content_type as "contentType", body, schedule, event, sequence, progress,
+      trigger, falls_back_to as "fallsBackTo", send_count as "sendCount", claim, verdict
+    from judgement`;
   return {
     claimed: rows.filter(({ verdict }) => verdict === 'claim'),
     lines: rows.filter(({ verdict }) => verdict === 'wait'),
@@ -161,25 +173,34 @@ export async function claimFromLines(
 ): Promise<readonly ClaimedDelivery[]> {
   return sql<ClaimedDelivery[]>`
     with first as materialized (
-      select turn.id
+      select turn.id, turn.lost_at
       from unnest(${lanes.map(({ callerId }) => callerId)}::uuid[], ${lanes.map(({ host }) => host)}::text[],
         ${lanes.map(({ room }) => room)}::integer[]) as lane (caller_id, host, room)
       cross join lateral (
-        select id from deliveries
+        select id, claimed_at as lost_at from deliveries
         where state = 'PENDING' and waits_in_line and caller_id = lane.caller_id and host = lane.host
         order by next_send_at limit lane.room for no key update skip locked
       ) as turn
+    ), taken as (
+      update deliveries set waits_in_line = false, claim = claim + 1, claimed_at = db_now(),
+        send_count = send_count + case when lost_at is not null then 1 else 0 end,
+        next_send_at = db_now() + make_interval(secs => ${options.claimSeconds})
+      from first where deliveries.id = first.id
+      returning deliveries.*, lost_at
+    ), lost as (
+      insert into sends (delivery_id, number, started_at, duration_ms, error_code, error_message, next_reason)
+      select id, send_count, lost_at, extract(epoch from db_now() - lost_at) * 1000, 'internal', ${LOST_SEND}, 'sent again'
+      from taken where lost_at is not null
     )
-    update deliveries set waits_in_line = false, claim = claim + 1, next_send_at = db_now() + make_interval(secs => ${options.claimSeconds})
-    from first where deliveries.id = first.id
-    returning deliveries.id, caller_id as "callerId", host, job_id as "jobId", url, content_type as "contentType", body, schedule, event,
-      sequence, progress, trigger, falls_back_to as "fallsBackTo", send_count as "sendCount", claim`;
+    select id, caller_id as "callerId", host, job_id as "jobId", url, content_type as "contentType", body, schedule, event, sequence, progress,
+      trigger, falls_back_to as "fallsBackTo", send_count as "sendCount", claim
+    from taken`;
 }
 
 /** Makes claimed deliveries due again that were not sent. Those with a newer claim stay as they are. */
 export async function giveBackDeliveries(sql: SqlLike, claimed: readonly Pick<ClaimedDelivery, 'id' | 'claim'>[]): Promise<void> {
   await sql`
-    update deliveries set next_send_at = db_now(), claim = deliveries.claim + 1
+    update deliveries set next_send_at = db_now(), claim = deliveries.claim + 1, claimed_at = null
     from unnest(${claimed.map(({ id }) => id)}::uuid[], ${claimed.map(({ claim }) => claim)}::integer[]) as given (id, claim)
     where deliveries.id = given.id and deliveries.claim = given.claim and state = 'PENDING'`;
 }
@@ -269,7 +290,7 @@ export async function recordSends(sql: SqlLike, records: readonly SendRecord[], 
     ), moved as (
       update deliveries set send_count = send_count + 1, state = new_state,
         failure_code = case when new_state in ('FAILED', 'HELD') then coalesce(error_code, 'internal') end,
-        next_send_at = db_now() + make_interval(secs => coalesce(after_seconds, 0)), trigger = 'auto', falls_back_to = null, waits_in_line = false,
+        next_send_at = db_now() + make_interval(secs => coalesce(after_seconds, 0)), trigger = 'auto', falls_back_to = null, waits_in_line = false, claimed_at = null,
         finished_at = case when new_state = 'PENDING' then null else db_now() end
       from locked, input
       where deliveries.id = locked.id and deliveries.id = input.delivery_id and deliveries.claim = input.claim and deliveries.state = 'PENDING'

@@ -17,7 +17,7 @@ export async function resendDelivery(sql: SqlLike, { id, callerId }: DeliveryRef
       select id, body is null as is_erased from deliveries where id = ${id} and caller_id = ${callerId} for no key update
     ), due as (
       update deliveries set state = 'PENDING', trigger = 'manual', next_send_at = db_now(), waits_in_line = false, finished_at = null,
-        failure_code = null, falls_back_to = case when state <> 'PENDING' then state end, claim = claim + 1
+        failure_code = null, falls_back_to = case when state <> 'PENDING' then state end, claim = claim + 1, claimed_at = null
       from found
       where deliveries.id = found.id and body is not null and not (state = 'PENDING' and trigger <> 'auto')
       returning deliveries.id
@@ -145,7 +145,7 @@ export async function stepReplay(sql: SqlLike, { lookAt }: { readonly lookAt: nu
       select id from deliveries where id in (select id from chosen) order by id for no key update
     ), due as (
       update deliveries set state = 'PENDING', trigger = 'replay', next_send_at = db_now(), waits_in_line = false, finished_at = null,
-        failure_code = null, falls_back_to = deliveries.state, claim = claim + 1
+        failure_code = null, falls_back_to = deliveries.state, claim = claim + 1, claimed_at = null
       from locked, replay
       -- Again: while we waited for the lock somebody may have sent it.
       where deliveries.id = locked.id and deliveries.state = any(replay.states) and body is not null

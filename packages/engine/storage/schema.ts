@@ -133,6 +133,7 @@ export const deliveries = pgTable('deliveries', {
   schedule: integer('schedule').array().notNull(),
   sendCount: integer('send_count').notNull(),
   claim: integer('claim').notNull(),
+  claimedAt: instant('claimed_at'),
   nextSendAt: instant('next_send_at').notNull(),
   createdAt: instant('created_at').notNull(),
   finishedAt: instant('finished_at'),
