@@ -260,5 +260,6 @@ function textShapeOf(text: string): string {
     .replaceAll(/\/files\/[\w-]+/g, '/files/TOKEN')
     .replaceAll(/\d{4}-\d{2}-\d{2}T[\d:.]+Z/g, 'INSTANT')
     .replaceAll(/\w{3}, \d{2} \w{3} \d{4} [\d:]{8} GMT/g, 'DATE')
+    .replaceAll(/v1,[\w+/]{43}=/g, 'SIGNATURE')
     .replaceAll(/^\d{10}$/g, 'SECONDS');
 }
