@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type Log, newId, systemClock } from '@claimcheck/core';
 import { startEmbeddedPostgres } from '../embedded-postgres.ts';
-import { migrateDatabase, newSecretKey, openKeys } from '../index.ts';
+import { migrateDatabase, newSecretKey, openEngine, openKeys } from '../index.ts';
 import { openDatabase } from '../storage/connection.ts';
 import { insertDeliveries, type OwedDelivery } from '../storage/deliveries.ts';
 import type { Arrivals, ReceiverPorts } from './webhook-receivers.ts';
@@ -67,6 +67,14 @@ const callerId = (await keys.verify(key)) ?? '';
 await keys.close();
 const database = openDatabase({ url: postgres.url, applicationName: 'bench' });
 started.defer(() => database.close());
+const engine = openEngine({
+  databaseUrl: postgres.url,
+  assetsFolder: join(folder, 'assets'),
+  settings: { resultTtlSeconds: 3600, webhookSchedule: [0], webhookLogSeconds: 86_400 },
+  encodeWebhook: () => ({ contentType: 'application/json', body: BODY }),
+  log,
+});
+started.defer(() => engine.close());
 const receivers = startChild('webhook-receivers.ts');
 const ports: ReceiverPorts = (await once(receivers, 'message'))[0];
 const wellUrls = ports.well.map((port) => `http://127.0.0.1:${port}/hook`);
@@ -89,7 +97,6 @@ async function measureThroughput(): Promise<void> {
   for (let done = 0; done < deliveries; done += BATCH) {
     await owe(Array.from({ length: Math.min(BATCH, deliveries - done) }, (_, index) => aDelivery(wellUrls[index % wellUrls.length])));
   }
-  await database.sql`vacuum analyze deliveries`;
   const child = await startDispatcher();
   const startedMs = performance.now();
   await settled();
@@ -125,18 +132,12 @@ async function measureLatency(perSecond: number, title: string): Promise<Percent
     await systemClock.sleep(Math.max(0, dueMs - performance.now()));
   }
   await Promise.all(inserts);
-  await settled();
-  receivers.send('arrivals');
-  const arrivals: Arrivals = (await once(receivers, 'message'))[0];
-  const waits = arrivals.flatMap(([id, atMs]) => {
-    const committedMs = committed.get(id);
-    return committedMs === undefined ? [] : [Math.max(0, atMs - committedMs)];
-  });
+  const arrivals = await arrivalsOf([...committed.keys()]);
+  const waits = Array.from(committed, ([id, committedMs]) => Math.max(0, (arrivals.get(id) ?? Number.POSITIVE_INFINITY) - committedMs));
   waits.sort((one, other) => one - other);
   const at = (share: number) => waits[Math.min(waits.length - 1, Math.floor(waits.length * share))] ?? 0;
   const percentiles = { p50: at(0.5), p99: at(0.99) };
   print(`${title}, p50 / p99`, `${percentiles.p50.toFixed(0)} / ${percentiles.p99.toFixed(0)} ms`);
-  if (waits.length < committed.size) print('  not arrived', String(committed.size - waits.length));
   return percentiles;
 }
 
@@ -159,13 +160,18 @@ async function memory(): Promise<number> {
   return Math.round(Number(bytes) / 1024 / 1024);
 }
 
-/** Resolves when every delivery to a well-behaved receiver is recorded. */
+/** Resolves when nothing is left to be sent. */
 async function settled(): Promise<void> {
+  while ((await engine.deliveries.list(callerId, { state: 'PENDING', limit: 1 })).deliveries.length > 0) await systemClock.sleep(20);
+}
+
+/** Milliseconds since the epoch at which each of these came. Waits for the last one. */
+async function arrivalsOf(ids: readonly string[]): Promise<ReadonlyMap<string, number>> {
   for (;;) {
-    const [row] = await database.sql<{ count: number }[]>`
-      select count(*)::integer as count from (select from deliveries where state = 'PENDING' and host = any(${ports.well.map((port) => `127.0.0.1:${port}`)}) limit 1) as some`;
-    if (row?.count === 0) return;
-    await systemClock.sleep(20);
+    receivers.send('arrivals');
+    const arrivals = new Map<string, number>((await once(receivers, 'message'))[0] satisfies Arrivals);
+    if (ids.every((id) => arrivals.has(id))) return arrivals;
+    await systemClock.sleep(100);
   }
 }
 

@@ -18,6 +18,25 @@ test('JSON columns keep the text as it came, numbers and order of keys too', asy
   await database.close();
 });
 
+test('arrays go to the server and come back as they are', async () => {
+  const database = openDatabase({ url: owned.url, applicationName: 'test', poolSize: 1 });
+  const texts = ['plain', '', 'NULL', 'a,b', '{c}', '"quoted"', String.raw`back\slash`, 'tab\tline\n', ' spaces ', 'ü', null];
+  const ids = ['01a1fc15-50cc-784f-a4c1-4fad1b9e6054', null];
+  const [row] = await database.sql`
+    select ${texts}::text[] as texts, ${ids}::uuid[] as ids, ${[1, -2, null]}::integer[] as numbers, ${[0.5, 1e-7]}::float8[] as fractions,
+      ${[true, false, null]}::boolean[] as truths, ${[]}::text[] as nothing, (select count(*)::integer from unnest(${texts}::text[])) as count`;
+  expect(row).toEqual({
+    texts,
+    ids,
+    numbers: [1, -2, null],
+    fractions: [0.5, 1e-7],
+    truths: [true, false, null],
+    nothing: [],
+    count: texts.length,
+  });
+  await database.close();
+});
+
 test('a statement that runs too long ends with an error, and the connection works on', async () => {
   const database = openDatabase({ url: owned.url, applicationName: 'test', poolSize: 1, statementTimeoutMs: 100 });
   await expect(database.sql`select pg_sleep(60)`).rejects.toMatchObject({ code: '57014' });

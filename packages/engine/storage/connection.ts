@@ -9,6 +9,7 @@
 import { connect, type Socket } from 'node:net';
 import { type Clock, systemClock } from '@claimcheck/core';
 import { drizzle, type PostgresJsDatabase } from 'drizzle-orm/postgres-js';
+import pg from 'pg';
 import postgres from 'postgres';
 
 /** A statement as a template: each value becomes a parameter, never text. Arrays are Postgres arrays. Resolves to the rows. */
@@ -57,6 +58,9 @@ export class ConnectionLostError extends Error {
   override readonly name = 'ConnectionLostError';
   readonly code = 'CONNECTION_LOST';
 }
+
+/** Of booleans, numbers, texts and ids; the columns and results of this package have no others. */
+const ARRAY_TYPES = [1000, 1005, 1007, 1009, 1016, 1021, 1022, 2951];
 
 const STATEMENT_TIMEOUT_MS = 10_000;
 /** On top of the statement's own deadline: the server's answer that it gave up must be able to arrive. */
@@ -152,6 +156,9 @@ function openConnection(options: DatabaseOptions): Connection {
     // Ours is the deadline; the client's own timer trips over a socket that is gone.
     connect_timeout: 0,
     onnotice: () => {},
+    // It asks for the array types of the server on each new connection, and a connection that is lost meanwhile ends the process
+    // (3.4.9: nobody waits for that question). Arrays are written and read here instead.
+    fetch_types: false,
     connection: {
       application_name: options.applicationName,
       statement_timeout: statementTimeoutMs,
@@ -166,6 +173,7 @@ function openConnection(options: DatabaseOptions): Connection {
   const orm = drizzle(client);
   // Drizzle turns date parsing off on the client it is given; raw statements of this package want dates.
   client.options.parsers[1184] = (text: string) => new Date(text);
+  for (const oid of ARRAY_TYPES) client.options.parsers[oid] = pg.types.getTypeParser(oid, 'text');
 
   /** The statement's result, unless nothing comes for `limitMs`; 0 is no limit. */
   const within = async <Result>(limitMs: number, statement: () => PromiseLike<Result>): Promise<Result> => {
@@ -243,9 +251,19 @@ function statementsOn(borrow: <Result>(work: (connection: Connection) => Promise
     );
 }
 
-/** Its types know no read-only arrays. */
+/** Arrays as Postgres writes them. */
 function toParameter(value: SqlValue): postgres.SerializableParameter {
-  return Array.isArray(value) ? [...value] : (value as Exclude<SqlValue, readonly unknown[]>);
+  return isArray(value) ? `{${value.map(toElement).join(',')}}` : value;
+}
+
+function toElement(value: string | number | boolean | null): string {
+  if (value === null) return 'NULL';
+  return typeof value === 'string' ? `"${value.replace(/["\\]/g, '\\$&')}"` : String(value);
+}
+
+/** Array.isArray does not tell read-only arrays from the rest. */
+function isArray(value: SqlValue): value is Extract<SqlValue, readonly unknown[]> {
+  return Array.isArray(value);
 }
 
 /** How far this machine's clock is ahead of the database's, in milliseconds; the time the question takes counts half each way. */
