@@ -22,6 +22,7 @@ import {
   nextDeliveryInMs,
   recordSends,
   type SendRecord,
+  stepIntoLine,
 } from './storage/deliveries.ts';
 import { judgeSend } from './webhook-outcome.ts';
 
@@ -48,6 +49,8 @@ const KEPT_MS = 30_000;
 /** Signals may be lost, so the index is looked at after this time at the latest. */
 const LOOK_AGAIN_MS = 5_000;
 const LINES_MAX = 1_000;
+const LINE_UP = 50;
+const LINE_UP_PAUSE_MS = 5;
 const RECORD_TRIES = 5;
 const RECORD_AGAIN_MS = 1_000;
 /** An endpoint is disabled after failing for five days, twenty times in a row. */
@@ -78,6 +81,8 @@ export function startDispatcher(context: EngineContext, { userAgent, sendMs = SE
   });
   let wake = Promise.withResolvers<void>();
   const unsubscribe = signals.on('deliveries', () => wake.resolve());
+  let isLiningUp = false;
+  let isLineStale = false;
   let linesLookedAtMs = Number.NEGATIVE_INFINITY;
 
   const running = (async () => {
@@ -108,9 +113,11 @@ export function startDispatcher(context: EngineContext, { userAgent, sendMs = SE
       claimSeconds: CLAIM_SECONDS,
       rooms: lanes.rooms(),
       roomElsewhere: lanes.roomElsewhere,
+      passOver: lanes.lines(),
     });
     keep(due.claimed);
     for (const lane of due.lines) lanes.setLine(lane, true);
+    lineUp();
     const turns = lanes.withLineAndRoom(free());
     if (turns.length > 0) {
       const next = await claimFromLines(database.sql, turns, { claimSeconds: CLAIM_SECONDS });
@@ -122,6 +129,27 @@ export function startDispatcher(context: EngineContext, { userAgent, sendMs = SE
     if (due.isMore || turns.length > 0) return 0;
     const dueMs = (await nextDeliveryInMs(database.sql)) ?? LOOK_AGAIN_MS;
     return Math.min(dueMs, replayMs, lanes.nextProbeInMs() ?? LOOK_AGAIN_MS, LOOK_AGAIN_MS);
+  }
+
+  /**
+   * Moves what is due in lanes with a line to its end, beside the claims and in small steps: a backlog of thousands must not keep others
+   * waiting while it moves.
+   */
+  function lineUp(): void {
+    isLineStale = true;
+    if (isLiningUp || lanes.lines().length === 0) return;
+    isLiningUp = true;
+    void (async () => {
+      while (isLineStale && !stopping.signal.aborted) {
+        isLineStale = (await stepIntoLine(database.sql, lanes.lines(), LINE_UP)) === LINE_UP;
+        await clock.sleep(LINE_UP_PAUSE_MS, stopping.signal);
+      }
+    })()
+      // The claims after the next signal try again.
+      .catch((error: unknown) => log.warn({ error }, 'deliveries not lined up'))
+      .finally(() => {
+        isLiningUp = false;
+      });
   }
 
   /** Lines that other dispatchers made, or this one before it was started again. */

@@ -20,7 +20,7 @@ export type SendEnd = 'ok' | 'failed' | 'slow';
 export interface Lanes {
   /** Deliveries that may be claimed for this lane now, those that are to wait in memory included. */
   room(lane: Lane): number;
-  /** Lanes whose room is another than that of an unknown one. */
+  /** Rooms of the lanes that are known and have no line. */
   rooms(): readonly LaneRoom[];
   /** Room of a lane that nothing is known of. */
   readonly roomElsewhere: number;
@@ -34,6 +34,8 @@ export interface Lanes {
   end(lane: Lane, how: SendEnd): 'opened' | 'closed' | undefined;
   /** Somebody waits in the lane's line, or nobody does any more. */
   setLine(lane: Lane, isWaiting: boolean): void;
+  /** Lanes in whose lines somebody waits. */
+  lines(): readonly Lane[];
   /** Lanes with a line and room, the one that was served longest ago first; `limit` places in all. */
   withLineAndRoom(limit: number): readonly LaneRoom[];
   /** Milliseconds until a closed way opens for a probe; undefined when none is to come. */
@@ -126,9 +128,11 @@ export function openLanes({ widthMax = WIDTH_MAX, nowMs }: LaneOptions): Lanes {
   return {
     roomElsewhere: first,
     room: (lane) => roomOf(stateOf(lane)),
-    // A lane with a line has none for newcomers: they go to its end.
+    // Newcomers of a lane with a line go to its end.
     rooms: () =>
-      Array.from(lanes.values(), (lane) => ({ callerId: lane.callerId, host: lane.host, room: lane.hasLine ? 0 : roomOf(lane) })),
+      Array.from(lanes.values())
+        .filter(({ hasLine }) => !hasLine)
+        .map((lane) => ({ callerId: lane.callerId, host: lane.host, room: roomOf(lane) })),
     add(lane) {
       const state = stateOf(lane);
       state.claimed += 1;
@@ -168,6 +172,7 @@ export function openLanes({ widthMax = WIDTH_MAX, nowMs }: LaneOptions): Lanes {
     setLine(lane, isWaiting) {
       if (isWaiting || lanes.has(keyOf(lane))) stateOf(lane).hasLine = isWaiting;
     },
+    lines: () => Array.from(lanes.values()).filter(({ hasLine }) => hasLine),
     withLineAndRoom(limit) {
       const turns: LaneRoom[] = [];
       let left = limit;

@@ -107,23 +107,27 @@ export interface ClaimOptions {
   /** Of lanes with other than `roomElsewhere`. */
   readonly rooms: readonly LaneRoom[];
   readonly roomElsewhere: number;
+  /** Lanes that are passed over: {@link stepIntoLine} takes care of what is due there. */
+  readonly passOver?: readonly Lane[];
 }
 
 /** For a claim that ran out without a record: kept in the log, because the receiver may have seen it. */
 const LOST_SEND = 'The dispatcher vanished while it had this delivery; whether it was sent is unknown.';
 
 /** So many due ones are looked at; what has no room among them leaves the index, so that the next look sees others. */
-const LOOK_AT = 1_000;
+const LOOK_AT = 300;
 
 /**
  * Takes due deliveries, the longest due first, as many of each lane as have room; the others of that lane step into its line. Those of
  * disabled endpoints become HELD when their time comes, unless somebody asked for the send.
  */
 export async function claimDue(sql: SqlLike, options: ClaimOptions): Promise<DueDeliveries> {
+  const { passOver = [] } = options;
   const rows = await sql<(ClaimedDelivery & { verdict: string })[]>`
     with due as materialized (
       select id, caller_id, host, endpoint, trigger, next_send_at, claimed_at from deliveries
-      where state = 'PENDING' and not waits_in_line and next_send_at <= db_now()
+      where state = 'PENDING' and not waits_in_line and next_send_at <= db_now() 
+        and (caller_id, host) not in (select * from unnest(${passOver.map(({ callerId }) => callerId)}::uuid[], ${passOver.map(({ host }) => host)}::text[]))
       order by next_send_at limit ${LOOK_AT} for no key update skip locked
     ), known as (
       select * from unnest(${options.rooms.map(({ callerId }) => callerId)}::uuid[], ${options.rooms.map(({ host }) => host)}::text[],
@@ -163,6 +167,20 @@ export async function claimDue(sql: SqlLike, options: ClaimOptions): Promise<Due
     lines: rows.filter(({ verdict }) => verdict === 'wait'),
     isMore: rows.length > 0,
   };
+}
+
+/** Moves due deliveries of these lanes into their lines, `limit` at most. Returns how many. */
+export async function stepIntoLine(sql: SqlLike, lanes: readonly Lane[], limit: number): Promise<number> {
+  const rows = await sql`
+    with due as materialized (
+      select id from deliveries
+      where state = 'PENDING' and not waits_in_line and next_send_at <= db_now()
+        and (caller_id, host) in (select * from unnest(${lanes.map(({ callerId }) => callerId)}::uuid[], ${lanes.map(({ host }) => host)}::text[]))
+      order by next_send_at limit ${limit} for no key update skip locked
+    )
+    update deliveries set waits_in_line = true from due where deliveries.id = due.id
+    returning deliveries.id`;
+  return rows.length;
 }
 
 /** Takes from the lines of lanes that have room, the longest waiting first. */
