@@ -14,6 +14,8 @@ alter table deliveries
   -- Number of the job's event: a receiver drops what is older than what it has seen.
   add column sequence integer not null default 0,
   add column progress real,
+  -- What the client wants sent along, besides our own.
+  add column headers json,
   -- Whose concurrency and circuit breaker it counts for. Total for any text, so that no URL can keep a job from ending.
   add column host text not null generated always as (coalesce(lower(substring(url from '^[^:]+:[/\\]*([^/\\?#]+)')), '')) stored,
   -- The URL without its query, which many clients change with each request.

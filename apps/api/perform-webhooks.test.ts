@@ -97,7 +97,7 @@ test.each([
 
 test('what ed25519 has signed is verified with nothing but the published keys, over a rotation', async () => {
   const { call, callerId } = await aClient();
-  expect((await call(SETTINGS)).body).toEqual({ signatures: ['v1'], format: null, schedule: null, events: null });
+  expect((await call(SETTINGS)).body).toEqual({ signatures: ['v1'], format: null, schedule: null, events: null, headers: null });
   const put = { ...jsonBody({ signatures: ['v1', 'v1a'] }), method: 'PUT' };
   expect(await call(SETTINGS, put)).toMatchObject({ status: 200, body: { signatures: ['v1', 'v1a'] } });
   const before = await signatureFor(callerId);

@@ -164,7 +164,12 @@ function splitWebhook({ catalog, engine }: AppDeps, performer: Performer, model:
   const inBody = take(webhookMember);
   // Clients that always send the field send null for none.
   const webhookUrl = named ?? (inBody === undefined || inBody === null ? undefined : checkWebhookUrl(engine, inBody, `/${webhookMember}`));
-  const chosenInBody = { format: take(optionNames?.format), schedule: take(optionNames?.schedule), events: take(optionNames?.events) };
+  const chosenInBody = {
+    format: take(optionNames?.format),
+    schedule: take(optionNames?.schedule),
+    events: take(optionNames?.events),
+    headers: take(optionNames?.headers),
+  };
   const options = {
     ...performer.webhookOptions,
     ...readWebhookOptions(chosenInBody, (option) => `/${optionNames?.[option]}`),

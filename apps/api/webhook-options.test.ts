@@ -59,13 +59,32 @@ describe('what a request chooses for its webhook', () => {
   });
 });
 
+describe('headers for the receiver', () => {
+  test('are taken from the body and from the key, and never shown again', async () => {
+    const key = await service.newKey('with headers');
+    const response = await change(key, { headers: { Authorization: 'Bearer of the receiver' } });
+    expect(await jsonOf(response)).toMatchObject({ headers: { authorization: '…' } });
+    expect((await optionsOf(key, {})).options).toEqual({ headers: { authorization: 'Bearer of the receiver' } });
+    expect((await optionsOf(key, { webhook_headers: { 'x-team': 'video' } })).options).toEqual({ headers: { 'x-team': 'video' } });
+  });
+
+  test('that belong to the message or its connection are refused', async () => {
+    for (const name of ['Host', 'webhook-id', 'content-length', 'transfer-encoding', 'x\r\ny']) {
+      const body = { prompt: 'x', webhook: WEBHOOK, webhook_headers: { [name]: 'z' } };
+      const response = await service.request(`/v2/${MODEL}`, jsonBody(body));
+      expect(response.status, name).toBe(400);
+      expect(await jsonOf(response)).toMatchObject({ errors: [{ pointer: '/webhook_headers' }] });
+    }
+  });
+});
+
 describe('what is chosen for a key', () => {
   test('holds for requests that are made with it and say nothing, and for no other key of the caller', async () => {
     const key = await service.newKey('chooser');
     const other = await service.newKey('chooser');
     const response = await change(key, { format: 'standard', schedule: 'short', events: ['progress'] });
     const chosen = { format: 'standard', schedule: [0, 5, 30, 120, 600, 1_800, 4_500], events: ['progress'] };
-    expect(await jsonOf(response)).toEqual({ signatures: ['v1'], ...chosen });
+    expect(await jsonOf(response)).toEqual({ signatures: ['v1'], ...chosen, headers: null });
     expect((await optionsOf(key, {})).options).toEqual(chosen);
     expect((await optionsOf(key, { webhook_events: [] })).options).toEqual({ ...chosen, events: [] });
     expect((await optionsOf(other, {})).options).toBeUndefined();

@@ -12,5 +12,6 @@ export * from './output.ts';
 export * from './process.ts';
 export * from './provider.ts';
 export * from './states.ts';
+export * from './webhook-headers.ts';
 export * from './webhook-options.ts';
 export * from './webhook-signing.ts';

@@ -45,6 +45,8 @@ export interface WebhookOptions {
   /** Seconds to wait before each send of the end; 1 to 20 entries of 0 to 86,400. */
   readonly schedule?: readonly number[];
   readonly events?: readonly WebhookEvent[];
+  /** Sent along, as for a receiver that wants a key of its own. Values are shown to nobody. */
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 /** What tells one request from another; see the IETF draft on the Idempotency-Key header. */

@@ -38,6 +38,8 @@ test.each([
   [{ events: 'progress,started' }, { events: ['started', 'progress'] }],
   [{ events: ['queued', 'queued'] }, { events: ['queued'] }],
   [{ events: [] }, { events: [] }],
+  [{ headers: { 'X-Team': 'video', Authorization: 'Bearer abc' } }, { headers: { 'x-team': 'video', authorization: 'Bearer abc' } }],
+  [{ headers: {} }, { headers: {} }],
 ] as const)('%j is read as %j', (given, options) => {
   expect(read(given)).toEqual(options);
 });
@@ -53,6 +55,13 @@ test.each([
   [{ events: 'completed' }, ['/webhook_events']],
   [{ events: [7] }, ['/webhook_events']],
   [{ events: {} }, ['/webhook_events']],
+  [{ headers: 'x-team: video' }, ['/webhook_headers']],
+  [{ headers: { 'x-count': 7 } }, ['/webhook_headers']],
+  [{ headers: { Host: 'internal' } }, ['/webhook_headers']],
+  [{ headers: { 'webhook-signature': 'v1,forged' } }, ['/webhook_headers']],
+  [{ headers: { 'x-a': 'b\r\nx-c: d' } }, ['/webhook_headers']],
+  [{ headers: { 'x-long': 'y'.repeat(4_097) } }, ['/webhook_headers']],
+  [{ headers: Object.fromEntries(Array.from({ length: 21 }, (_, index) => [`x-${index}`, ''])) }, ['/webhook_headers']],
   [{ format: '', schedule: 'never', events: '' }, ['/webhook_format', '/webhook_schedule', '/webhook_events']],
 ] as const)('%j is refused, naming everything that is wrong', (given, pointers) => {
   const problems = pointers.map((pointer) => ({ pointer, message: expect.any(String) }));

@@ -1,7 +1,9 @@
 /** What a client may choose about its webhooks: format, schedule and events, as it writes them in requests and settings. */
 import { AppError, type Problem } from './errors.ts';
 import { WEBHOOK_EVENTS, WEBHOOK_FORMATS, type WebhookEvent, type WebhookFormat, type WebhookOptions } from './job.ts';
-import type { JsonValue } from './json.ts';
+import { isJsonObject, type JsonValue } from './json.ts';
+
+import { problemWithHeaders } from './webhook-headers.ts';
 
 /**
  * Seconds to wait before each send. `standard` is meant for receivers that may be down over a weekend (75 h 35 min), `fast` gives up after
@@ -13,6 +15,8 @@ export const SCHEDULE_PRESETS = {
   short: [0, 5, 30, 120, 600, 1_800, 4_500],
 } as const satisfies Readonly<Record<string, readonly number[]>>;
 
+const HEADERS_MAX = 20;
+const HEADER_CHARACTERS_MAX = 4_096;
 const ENTRIES_MAX = 20;
 const SECONDS_MAX = 86_400;
 /** Completes a sentence about a schedule that is none. */
@@ -36,6 +40,7 @@ export interface GivenWebhookOptions {
   readonly format?: JsonValue | undefined;
   readonly schedule?: JsonValue | undefined;
   readonly events?: JsonValue | undefined;
+  readonly headers?: JsonValue | undefined;
 }
 
 /**
@@ -54,11 +59,13 @@ export function readWebhookOptions(given: GivenWebhookOptions, pointerTo: (optio
   const format = read('format', readFormat, `must be ${WEBHOOK_FORMATS.join(' or ')}`);
   const schedule = read('schedule', readSchedule, SCHEDULE_RULE);
   const events = read('events', readEvents, `must be a list of ${WEBHOOK_EVENTS.join(', ')}; the end is always told`);
+  const headers =
+    given.headers === undefined || given.headers === null ? undefined : readHeaders(given.headers, problems, pointerTo('headers'));
   if (problems.length > 0) {
     const sentences = problems.map(({ pointer, message }) => `${pointer} ${message}.`);
     throw new AppError('invalid_parameters', sentences.join(' '), { problems });
   }
-  return { ...(format && { format }), ...(schedule && { schedule }), ...(events && { events }) };
+  return { ...(format && { format }), ...(schedule && { schedule }), ...(events && { events }), ...(headers && { headers }) };
 }
 
 function readFormat(value: JsonValue): WebhookFormat | undefined {
@@ -77,4 +84,17 @@ function readEvents(value: JsonValue): readonly WebhookEvent[] | undefined {
   if (!Array.isArray(names)) return undefined;
   const known = WEBHOOK_EVENTS.filter((event) => names.includes(event));
   return names.every((name) => WEBHOOK_EVENTS.some((event) => event === name)) ? known : undefined;
+}
+
+/** Names in lower case; what may not be set is a problem that never repeats a value. */
+function readHeaders(value: JsonValue, problems: Problem[], pointer: string): Readonly<Record<string, string>> | undefined {
+  const entries = isJsonObject(value) ? Object.entries(value) : [];
+  const headers = Object.fromEntries(entries.flatMap(([name, text]) => (typeof text === 'string' ? [[name.toLowerCase(), text]] : [])));
+  const characters = entries.reduce((sum, [name, text]) => sum + name.length + String(text).length, 0);
+  const isList = isJsonObject(value) && Object.keys(headers).length === entries.length;
+  const rule = `must be an object of at most ${HEADERS_MAX} headers with texts, ${HEADER_CHARACTERS_MAX} characters in all`;
+  const message = isList && entries.length <= HEADERS_MAX && characters <= HEADER_CHARACTERS_MAX ? problemWithHeaders(headers) : rule;
+  if (message === undefined) return headers;
+  problems.push({ pointer, message });
+  return undefined;
 }

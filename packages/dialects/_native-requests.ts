@@ -150,8 +150,14 @@ export function scheduling(request: WireRequest): Scheduling {
 }
 
 /** Under these names a request chooses how its webhook is told, in its address line or in its body. */
-export const WEBHOOK_OPTION_NAMES = { format: 'webhook_format', schedule: 'webhook_schedule', events: 'webhook_events' } as const;
+export const WEBHOOK_OPTION_NAMES = {
+  format: 'webhook_format',
+  schedule: 'webhook_schedule',
+  events: 'webhook_events',
+  headers: 'webhook_headers',
+} as const;
 
+/** Without headers, which may be secret: an address line is written down in many places. */
 export function optionsInQuery({ query }: WireRequest): WebhookOptions {
   const given = { format: query.get('webhook_format'), schedule: query.get('webhook_schedule'), events: query.get('webhook_events') };
   return readWebhookOptions(given, (option) => `/${WEBHOOK_OPTION_NAMES[option]}`);

@@ -96,6 +96,7 @@ test('what is set is told as it is sent', () => {
       format: null,
       schedule: [0],
       events: null,
+      headers: null,
     });
   }
 });

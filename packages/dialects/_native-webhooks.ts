@@ -84,8 +84,10 @@ function secretAnswer({ callerId, secret, createdAt, previous, publicKey }: Webh
 }
 
 function preferencesAnswer({ signatures, options }: WebhookPreferences): Answer {
-  const { format = null, schedule = null, events = null } = options;
-  return json({ signatures, format, schedule, events });
+  const { format = null, schedule = null, events = null, headers } = options;
+  // Set once, shown never: their values may be keys of the receiver.
+  const shown = headers ? Object.fromEntries(Object.keys(headers).map((name) => [name, '…'])) : null;
+  return json({ signatures, format, schedule, events, headers: shown });
 }
 
 function graceFrom(request: WireRequest): { readonly graceSeconds?: number } {
@@ -99,7 +101,7 @@ function graceFrom(request: WireRequest): { readonly graceSeconds?: number } {
   ]);
 }
 
-const OPTIONS = ['format', 'schedule', 'events'] as const;
+const OPTIONS = ['format', 'schedule', 'events', 'headers'] as const;
 
 /** Members that are not named stay as they are. Everything that is wrong is reported at once. */
 function changesFrom(request: WireRequest): WebhookPreferenceChanges {

@@ -130,6 +130,19 @@ test('a message in the envelope of Standard Webhooks has type, timestamp and dat
   );
 });
 
+test('headers that the client chose are sent along, and shown to nobody', async () => {
+  await using receiver = await aReceiver();
+  owned.startDispatcher();
+  const headers = { authorization: 'Bearer of the receiver', 'x-team': 'video' };
+  const { id } = await owned.engine.submit(aSubmission(owned.callerId, { webhookUrl: receiver.url, webhookOptions: { headers } }));
+  await owned.engine.cancel({ id, callerId: owned.callerId });
+  await expect.poll(() => owned.sql`select from sends`).toHaveLength(1);
+  expect(receiver.received[0]?.headers).toMatchObject(headers);
+  const sends = await owned.sql<{ request_headers: string }[]>`select request_headers from sends`;
+  expect(JSON.parse(sends[0]?.request_headers ?? '')).toMatchObject({ authorization: '…', 'x-team': '…' });
+  expect(JSON.stringify(owned.logged)).not.toContain('Bearer of the receiver');
+});
+
 test('a dialect that cannot write its message does not keep the job from ending', async () => {
   await using engine = await createTestEngine({
     encodeWebhook: () => {

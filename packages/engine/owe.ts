@@ -46,6 +46,7 @@ function owedDelivery(context: OweContext, happening: Happening, job: Job): Owed
       event,
       sequence: job.sequence,
       ...(happening === 'progress' && { progress: job.progress }),
+      ...(job.webhookOptions?.headers && { headers: job.webhookOptions.headers }),
     },
   ];
 }

@@ -2,6 +2,7 @@
  * One send of one delivery: signed, posted to an address that may be called, and written down with all that an owner wants to know when it
  * did not work. It never throws for what a receiver does.
  */
+import { allowedHeaders } from '@claimcheck/core';
 import type { EngineContext } from './context.ts';
 import { type CallTimings, OutboundError, openCaller } from './outbound/index.ts';
 import type { ClaimedDelivery, SendFacts } from './storage/deliveries.ts';
@@ -21,6 +22,7 @@ export interface Send {
 
 /** Callers share them; each caller's lane is narrower. */
 const CONNECTIONS = 50;
+const OWN_HEADERS: ReadonlySet<string> = new Set(['content-type', 'user-agent']);
 const RESPONSE_BYTES_MAX = 16_384;
 /** The state that the event stands for, as receivers of the schema without words want to know it. */
 const STATUS_OF_EVENT: Readonly<Record<string, string>> = {
@@ -77,9 +79,10 @@ export function makeSend(context: EngineContext, { userAgent, totalMs }: SendOpt
   return Object.assign(send, { close: () => caller.close() });
 }
 
-function headersOf({ id, contentType, event, sequence, progress }: ClaimedDelivery, userAgent: string): Record<string, string> {
+function headersOf({ id, contentType, event, sequence, progress, headers }: ClaimedDelivery, userAgent: string): Record<string, string> {
   const status = STATUS_OF_EVENT[event];
   return {
+    ...allowedHeaders(headers === null ? {} : JSON.parse(headers)),
     'content-type': contentType,
     'user-agent': userAgent,
     'webhook-id': id,
@@ -90,11 +93,13 @@ function headersOf({ id, contentType, event, sequence, progress }: ClaimedDelive
   };
 }
 
-/** As the owner may see them later: a signature is good for as long as its timestamp is. */
+/** As they may be looked at later: without the signature, which is good for as long as its timestamp is, and without what the client added. */
 function masked(headers: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
-  const { 'webhook-signature': signature, ...shown } = headers;
-  if (signature === undefined) return shown;
-  return { ...shown, 'webhook-signature': signature.replace(/,[^ ]+/g, ',…') };
+  const shown = Object.entries(headers).map(([name, value]) => {
+    if (name === 'webhook-signature') return [name, value.replace(/,[^ ]+/g, ',…')];
+    return [name, name.startsWith('webhook-') || OWN_HEADERS.has(name) ? value : '…'];
+  });
+  return Object.fromEntries(shown);
 }
 
 function factsOf(

@@ -34,6 +34,8 @@ export interface OwedDelivery {
   readonly sequence: number;
   /** Fraction done; only for an event that tells of progress. */
   readonly progress?: number;
+  /** Sent along; see WebhookOptions. */
+  readonly headers?: Readonly<Record<string, string>>;
   readonly trigger?: SendTrigger;
 }
 
@@ -45,16 +47,17 @@ export async function insertDeliveries(sql: SqlLike, owed: readonly OwedDelivery
   const column = <Value>(pick: (delivery: OwedDelivery) => Value) => owed.map(pick);
   await sql`
     with inserted as (
-      insert into deliveries (id, caller_id, job_id, url, content_type, body, schedule, event, sequence, progress, trigger, next_send_at)
-      select id, caller_id, job_id, url, content_type, body, schedule::integer[], event, sequence, progress, trigger,
+      insert into deliveries (id, caller_id, job_id, url, content_type, body, schedule, event, sequence, progress, headers, trigger, next_send_at)
+      select id, caller_id, job_id, url, content_type, body, schedule::integer[], event, sequence, progress, headers::json, trigger,
         db_now() + make_interval(secs => (schedule::integer[])[1])
       from unnest(
         ${column(({ id }) => id)}::uuid[], ${column(({ callerId }) => callerId)}::uuid[], ${column(({ jobId }) => jobId ?? null)}::uuid[],
         ${column(({ url }) => url)}::text[], ${column(({ contentType }) => contentType)}::text[], ${column(({ body }) => body)}::text[],
         ${column(({ schedule }) => `{${schedule.join(',')}}`)}::text[], ${column(({ event }) => event)}::text[],
         ${column(({ sequence }) => sequence)}::integer[], ${column(({ progress }) => progress ?? null)}::real[],
+        ${column(({ headers }) => (headers ? JSON.stringify(headers) : null))}::text[],
         ${column(({ trigger }) => trigger ?? 'auto')}::text[]
-      ) as owed (id, caller_id, job_id, url, content_type, body, schedule, event, sequence, progress, trigger)
+      ) as owed (id, caller_id, job_id, url, content_type, body, schedule, event, sequence, progress, headers, trigger)
       on conflict do nothing
       returning id
     )
@@ -77,6 +80,8 @@ export interface ClaimedDelivery extends Lane {
   readonly event: string;
   readonly sequence: number;
   readonly progress: number | null;
+  /** What the client wants sent along, as JSON. */
+  readonly headers: string | null;
   readonly trigger: SendTrigger;
   /** Where it returns when a send that was asked for fails; null while its schedule goes on. */
   readonly fallsBackTo: Exclude<DeliveryState, 'PENDING'> | null;
@@ -160,7 +165,7 @@ export async function claimDue(sql: SqlLike, options: ClaimOptions): Promise<Due
       from judgement where verdict = 'claim' and lost_at is not null
     )
     select id, caller_id as "callerId", host, job_id as "jobId", url, content_type as "contentType", body, schedule, event, sequence, progress,
-      trigger, falls_back_to as "fallsBackTo", send_count as "sendCount", claim, verdict
+      headers, trigger, falls_back_to as "fallsBackTo", send_count as "sendCount", claim, verdict
     from judgement`;
   return {
     claimed: rows.filter(({ verdict }) => verdict === 'claim'),
@@ -211,7 +216,7 @@ export async function claimFromLines(
       from taken where lost_at is not null
     )
     select id, caller_id as "callerId", host, job_id as "jobId", url, content_type as "contentType", body, schedule, event, sequence, progress,
-      trigger, falls_back_to as "fallsBackTo", send_count as "sendCount", claim
+      headers, trigger, falls_back_to as "fallsBackTo", send_count as "sendCount", claim
     from taken`;
 }
 

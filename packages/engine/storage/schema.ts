@@ -123,6 +123,7 @@ export const deliveries = pgTable('deliveries', {
   event: text('event').notNull(),
   sequence: integer('sequence').notNull(),
   progress: real('progress'),
+  headers: exactJson('headers'),
   host: text('host').notNull(),
   endpoint: text('endpoint').notNull(),
   waitsInLine: boolean('waits_in_line').notNull(),

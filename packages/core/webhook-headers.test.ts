@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { allowedHeaders, problemWithHeaders } from './headers.ts';
+import { allowedHeaders, problemWithHeaders } from './webhook-headers.ts';
 
 test.each(['authorization', 'X-Custom', 'cookie', 'accept', 'x-webhook-id', 'contents', 'x-content-type', 'tenant'])(
   'users may set %s',
