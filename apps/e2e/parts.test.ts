@@ -26,7 +26,12 @@ describe.each(['redis', 'postgres'] as const)('with the queue on %s', (backend) 
     await using database = await createTestDatabase();
     await using folder = await temporaryFolder();
     await using receiver = await startReceiver();
-    const environment = { DATABASE_URL: database.url, DATA_DIR: folder.path, ...(backend === 'redis' && { REDIS_URL: redisUrl() }) };
+    const environment = {
+      DATABASE_URL: database.url,
+      DATA_DIR: folder.path,
+      WEBHOOK_ALLOW_NETWORKS: '127.0.0.1',
+      ...(backend === 'redis' && { REDIS_URL: redisUrl() }),
+    };
     await using first = await startApi(environment);
     await using second = await startApi(environment);
     await using doomed = await startWorker(environment);
