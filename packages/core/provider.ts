@@ -30,6 +30,21 @@ export interface Upstream {
   check(run: Run, handle: JsonValue): Promise<Step>;
   /** Asks the upstream to stop; best effort, and harmless when the run has ended. */
   cancel?(run: Run, handle: JsonValue): Promise<void>;
+  /**
+   * Reads what the upstream posted to the `callbackUrl` of a run, once it has proven where it comes from. Undefined for what proves nothing,
+   * or says nothing new: then polling goes on. Throws like `check` for a run that failed.
+   */
+  receive?(run: Run, callback: Callback): Promise<Step | undefined>;
+}
+
+/** A request that an upstream made to a run's `callbackUrl`. Hostile until it is verified. */
+export interface Callback {
+  /** A header by its lower-case name. */
+  header(name: string): string | undefined;
+  /** Byte for byte, because that is what signatures are made over. */
+  readonly body: Uint8Array;
+  /** The saved handle of the run, undefined while none is. */
+  readonly handle: JsonValue | undefined;
 }
 
 /** Where a run stands. The engine saves the handle before it calls `check` with it. */
@@ -54,6 +69,8 @@ export interface Run {
   readonly parameters: JsonObject;
   /** The same for every attempt of the job at this provider. */
   readonly idempotencyKey: string;
+  /** Where the upstream may tell of the run; undefined where it cannot reach us, and for those who only poll. */
+  readonly callbackUrl?: string;
   /** Aborts when the job was cancelled, its lease was lost, or the worker stops. Pass it to every wait and every call out. */
   readonly signal: AbortSignal;
   readonly clock: Clock;

@@ -1,0 +1,112 @@
+/**
+ * One HTTP call to an upstream, with a limit for everything: time, size, redirects. What cannot be an answer of the vendor is a typed error
+ * here; what the vendor's statuses mean is the adapter's business.
+ */
+import { type Clock, type JsonValue, RetryableError, TerminalError } from '@claimcheck/core';
+
+export interface Call {
+  readonly url: string;
+  readonly method?: 'GET' | 'POST' | 'PUT' | 'DELETE';
+  /** Names in lower case. Credentials go here, and nowhere else than to the configured base URL. */
+  readonly headers?: Readonly<Record<string, string>>;
+  /** Sent as JSON. */
+  readonly json?: JsonValue;
+  /** Milliseconds until the last byte of the answer; 30,000 unless given. */
+  readonly timeoutMs?: number;
+  /** Bytes of the answer, unpacked; 10 MB unless given. */
+  readonly bytesMax?: number;
+  readonly signal: AbortSignal;
+  readonly clock: Clock;
+}
+
+export interface CallAnswer {
+  readonly status: number;
+  header(name: string): string | undefined;
+  readonly bytes: Uint8Array;
+  /** The body as JSON; undefined when it is something else, as a page of a proxy in between. */
+  readonly json: JsonValue | undefined;
+}
+
+const TIMEOUT_MS = 30_000;
+const BYTES_MAX = 10_000_000;
+
+/**
+ * Resolves with any answer, whatever its status; redirects are answers as well.
+ * @throws RetryableError when no complete answer came, `signal.reason` when it aborts.
+ */
+export async function call({
+  url,
+  method = 'GET',
+  headers = {},
+  json,
+  timeoutMs = TIMEOUT_MS,
+  bytesMax = BYTES_MAX,
+  signal,
+  clock,
+}: Call): Promise<CallAnswer> {
+  signal.throwIfAborted();
+  const over = new AbortController();
+  const ended = new AbortController();
+  clock.sleep(timeoutMs, ended.signal).then(
+    () => over.abort(new RetryableError('The provider did not answer in time.')),
+    () => {},
+  );
+  try {
+    const response = await fetch(url, {
+      method,
+      redirect: 'manual',
+      headers: { accept: 'application/json', ...(json !== undefined && { 'content-type': 'application/json' }), ...headers },
+      ...(json !== undefined && { body: JSON.stringify(json) }),
+      signal: AbortSignal.any([signal, over.signal]),
+    });
+    const bytes = await readAtMost(response, bytesMax);
+    return { status: response.status, header: (name) => response.headers.get(name) ?? undefined, bytes, json: parse(bytes) };
+  } catch (error) {
+    signal.throwIfAborted();
+    over.signal.throwIfAborted();
+    if (error instanceof RetryableError || error instanceof TerminalError) throw error;
+    throw new RetryableError('The provider could not be reached.', { cause: error });
+  } finally {
+    ended.abort();
+  }
+}
+
+/**
+ * Throws for what means the same at every vendor: 401 and 403 (our key), 429 and 5xx (later), redirects, and an answer that is no JSON.
+ * Returns the JSON of any other answer, of 4xx too: what that says is in the vendor's own words.
+ */
+export function jsonOf(answer: CallAnswer): JsonValue {
+  const { status, json } = answer;
+  if (status === 401 || status === 403) throw new TerminalError('The provider refused the key that this service has for it.');
+  if (status === 429) throw new RetryableError('The provider has too much to do.', retryAfterOf(answer));
+  if (status >= 500) throw new RetryableError(`The provider failed with status ${status}.`, retryAfterOf(answer));
+  if (status >= 300 && status < 400) throw new TerminalError('The provider answered with a redirect, which is not followed.');
+  if (json === undefined) throw new RetryableError('The provider answered with something that is not JSON.');
+  return json;
+}
+
+/** `Retry-After` in seconds, an hour at most; a date would trust another machine's clock. */
+export function retryAfterOf({ header }: Pick<CallAnswer, 'header'>): { readonly retryAfterMs?: number } {
+  const text = header('retry-after')?.trim();
+  if (text === undefined || !/^\d{1,9}(\.\d+)?$/.test(text)) return {};
+  return { retryAfterMs: Math.min(Number(text), 3_600) * 1000 };
+}
+
+async function readAtMost(response: Response, bytesMax: number): Promise<Uint8Array> {
+  const parts: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const part of response.body ?? []) {
+    bytes += part.byteLength;
+    if (bytes > bytesMax) throw new TerminalError(`The provider's answer is larger than ${bytesMax} bytes.`);
+    parts.push(part);
+  }
+  return Buffer.concat(parts);
+}
+
+function parse(bytes: Uint8Array): JsonValue | undefined {
+  try {
+    return JSON.parse(Buffer.from(bytes).toString('utf8'));
+  } catch {
+    return undefined;
+  }
+}
