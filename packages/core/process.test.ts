@@ -81,7 +81,15 @@ test('a stop that fails says why and exits with 1', async () => {
 
 test('a second signal ends a stop that takes too long', async () => {
   const { code, output } = await run(
-    `await runProcess(async () => { setTimeout(() => console.log('ready'), 1); return { stop: () => { console.log('ready'); return new Promise(() => {}); } }; });`,
+    `await runProcess(async () => { setTimeout(() => console.log('ready'), 1); return { stop: () => { setTimeout(() => console.log('ready'), 1_100); return new Promise(() => {}); } }; });`,
   );
   expect({ code, output }).toEqual({ code: 130, output: 'ready\nready\n' });
+});
+
+test('a Ctrl-C that arrives twice, from the terminal and by way of npm, stops once and in full', async () => {
+  const { code, output } = await run(
+    `await runProcess(async () => { setTimeout(() => console.log('ready'), 1); return { stop: async () => { console.log('ready'); await new Promise((resolve) => setTimeout(resolve, 300)); console.log('stopped'); } }; });`,
+    'SIGINT',
+  );
+  expect({ code, output }).toEqual({ code: 0, output: 'ready\nready\nstopped\n' });
 });

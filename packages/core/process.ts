@@ -10,16 +10,26 @@ export interface Running {
 
 /** How long draining may take before the process gives up and exits with code 1. */
 const STOP_MS = 20_000;
+/**
+ * Signals that come so soon after the first are the same Ctrl-C: the terminal sends it to everyone in the foreground, and npm hands on to
+ * us what it got itself. Taking that for impatience would end the process in the middle of its stop.
+ */
+const SAME_SIGNAL_MS = 1_000;
 
 /**
- * Starts an app and keeps it until SIGTERM or SIGINT, then stops it and exits with 0. A second signal exits at once.
+ * Starts an app and keeps it until SIGTERM or SIGINT, then stops it and exits with 0. A second signal, a second later or more, exits at once.
  * A start that fails prints one sentence for expected errors, the stack for others, and exits with 1.
  */
 export async function runProcess(start: (stopping: AbortSignal) => Promise<Running>): Promise<void> {
   const stopping = new AbortController();
   const stopped = Promise.withResolvers<void>();
+  let firstMs = Number.NEGATIVE_INFINITY;
   const onSignal = () => {
-    if (stopping.signal.aborted) process.exit(130);
+    if (stopping.signal.aborted) {
+      if (performance.now() - firstMs >= SAME_SIGNAL_MS) process.exit(130);
+      return;
+    }
+    firstMs = performance.now();
     stopping.abort(new StartError('Stopped before the start was complete.'));
     stopped.resolve();
   };

@@ -107,8 +107,8 @@ export interface Arena extends Servers, AsyncDisposable {
 
 const API_KEY = 'the key of the fault suite, long enough';
 const MODELS_DIR = fileURLToPath(new URL('models/', import.meta.url));
-/** A handle is saved right after the answer; one that is not saved after this long is a fault of ours. */
-const HANDLE_SAVED_MS = 1_500;
+/** A handle is saved right after the answer; one that is not saved after this long, on a busy machine too, is a fault of ours. */
+const HANDLE_SAVED_MS = 5_000;
 /** How often a new job is tried while the service recovers. */
 const PROBE_MS = 100;
 const FULL_JOBS = 2_000;
