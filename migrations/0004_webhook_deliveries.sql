@@ -48,7 +48,7 @@ drop index deliveries_due;
 create index deliveries_due on deliveries (next_send_at) where state = 'PENDING' and not waits_in_line;
 create index deliveries_in_line on deliveries (caller_id, host, next_send_at) where state = 'PENDING' and waits_in_line;
 create index deliveries_of_caller on deliveries (caller_id, id);
-create index deliveries_with_message on deliveries (finished_at) where state = 'DELIVERED' and body is not null;
+create index deliveries_with_message on deliveries (created_at) where state = 'DELIVERED' and body is not null;
 
 alter table sends
   add column trigger text not null default 'auto',

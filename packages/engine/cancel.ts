@@ -4,6 +4,7 @@ import type { EngineContext } from './context.ts';
 import type { Reading } from './read.ts';
 import type { Settle } from './settle.ts';
 import { listAssetTokens } from './storage/assets.ts';
+import { eraseMessages } from './storage/deliveries.ts';
 import { deleteJobs, expireJobs } from './storage/due-jobs.ts';
 import type { JobReference } from './storage/jobs.ts';
 
@@ -43,5 +44,6 @@ export function makeCancelling(context: EngineContext, reading: Reading, settle:
 export async function removeJobs({ database, assets }: EngineContext, ids: readonly string[]): Promise<void> {
   if (ids.length === 0) return;
   await assets.remove(await listAssetTokens(database, ids));
+  await eraseMessages(database.sql, ids);
   await deleteJobs(database.sql, ids);
 }

@@ -112,6 +112,17 @@ describe('the message of a delivery', () => {
   });
 });
 
+test('of a job that its caller removes, nothing stays in what was delivered, and what is owed is kept', async () => {
+  const id = await aJobIn({ state: 'COMPLETED' });
+  const fields = { callerId: owned.callerId, url: 'http://127.0.0.1:1/', jobId: id, body: 'secret content' };
+  const delivered = await aDelivery(owned.sql, { ...fields, state: 'DELIVERED' });
+  const owed = await aDelivery(owned.sql, { ...fields, url: 'http://127.0.0.1:2/' });
+  await owned.engine.purge({ id, callerId: owned.callerId });
+  const bodyOf = async (delivery: string) =>
+    (await owned.sql<{ body: string }[]>`select body from deliveries where id = ${delivery}`)[0]?.body;
+  expect([await bodyOf(delivered), await bodyOf(owed)]).toEqual([null, 'secret content']);
+});
+
 describe('a worker that died', () => {
   test('with more attempts than one signal can name gives all of them back', async () => {
     await owned.sql`

@@ -4,20 +4,11 @@
  * A due delivery whose host has no room steps aside, once, into the line of its host, where it does not stand in the way of others:
  * however many wait for a dead receiver, the due-index only holds what can be sent.
  */
+import type { DeliveryState, SendTrigger } from '@claimcheck/core';
 import type { SqlLike } from './connection.ts';
 
 /** Payload is empty: it means "look". */
 export const DELIVERIES_CHANNEL = 'claimcheck_deliveries';
-
-export const DELIVERY_STATES = ['PENDING', 'DELIVERED', 'FAILED', 'HELD'] as const;
-/**
- * PENDING: sends are to come. DELIVERED: a 2xx came. FAILED: given up. HELD: its endpoint is disabled; nothing was lost, and a resend or
- * a replay sends it.
- */
-export type DeliveryState = (typeof DELIVERY_STATES)[number];
-
-/** What a send was made for: the schedule, a resend of one delivery, a replay of many, or a test of a URL. */
-export type SendTrigger = 'auto' | 'manual' | 'replay' | 'test';
 
 export interface OwedDelivery {
   readonly id: string;
@@ -312,7 +303,7 @@ export async function recordSends(sql: SqlLike, records: readonly SendRecord[], 
       select id, trigger as trigger_before from deliveries where id in (select delivery_id from input) order by id for no key update
     ), moved as (
       update deliveries set send_count = send_count + 1, state = new_state,
-        failure_code = case when new_state in ('FAILED', 'HELD') then coalesce(error_code, 'internal') end,
+        failure_code = case new_state when 'FAILED' then coalesce(error_code, 'internal') when 'HELD' then 'endpoint_disabled' end,
         next_send_at = db_now() + make_interval(secs => coalesce(after_seconds, 0)), trigger = 'auto', falls_back_to = null, waits_in_line = false, claimed_at = null,
         finished_at = case when new_state = 'PENDING' then null else db_now() end
       from locked, input
@@ -362,9 +353,14 @@ export async function nextDeliveryInMs(sql: SqlLike): Promise<number | undefined
   return row?.wait;
 }
 
+/** Erases the messages of what was delivered of these jobs: nothing is to be left of what they produced. What is still owed keeps its own. */
+export async function eraseMessages(sql: SqlLike, jobIds: readonly string[]): Promise<void> {
+  await sql`update deliveries set body = null where job_id = any(${jobIds}::uuid[]) and state = 'DELIVERED' and body is not null`;
+}
+
 /**
- * Lets go of what has been kept for long enough: the messages of what was delivered `messageSeconds` ago, as they tell of a job that is
- * gone, then whole deliveries with their sends that ended `logSeconds` ago. Returns how many rows it touched, `limit` of each at most.
+ * Lets go of what has been kept for long enough: the messages of what was delivered and owed `messageSeconds` ago, as they tell of a job
+ * that is gone, then whole deliveries with their sends that ended `logSeconds` ago. Returns how many rows it touched, `limit` of each at most.
  */
 export async function expireDeliveries(
   sql: SqlLike,
@@ -373,8 +369,8 @@ export async function expireDeliveries(
   const erased = await sql`
     update deliveries set body = null where id in (
       select id from deliveries
-      where state = 'DELIVERED' and body is not null and finished_at < db_now() - make_interval(secs => ${options.messageSeconds})
-      order by finished_at limit ${options.limit} for update skip locked
+      where state = 'DELIVERED' and body is not null and created_at < db_now() - make_interval(secs => ${options.messageSeconds})
+      order by created_at limit ${options.limit} for update skip locked
     ) returning id`;
   const deleted = await sql`
     delete from deliveries where id in (

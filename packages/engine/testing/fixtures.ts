@@ -1,6 +1,7 @@
 /** Rows, submissions, models and upstreams for tests: legal for their state without being told. Set only what the test is about. */
 import { createHash } from 'node:crypto';
 import {
+  type DeliveryState,
   isTerminal,
   type JsonText,
   type JsonValue,
@@ -8,6 +9,7 @@ import {
   newId,
   type Output,
   type Run,
+  type SendTrigger,
   type State,
   type Step,
   type Submission,
@@ -15,7 +17,6 @@ import {
   type Upstream,
 } from '@claimcheck/core';
 import type { Sql } from '../storage/connection.ts';
-import type { DeliveryState, SendTrigger } from '../storage/deliveries.ts';
 
 export const OUTPUT: Output = { media: [], text: 'done' };
 export const MODEL = 'test-model';
