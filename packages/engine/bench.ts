@@ -2,12 +2,9 @@
  * How fast the engine is on this machine, and what travelling together in one statement is worth. Run it with `npm run bench`.
  * Ratios are within one run, so they can be compared between machines; the absolute figures cannot.
  */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
 import {
   type Job,
@@ -20,10 +17,10 @@ import {
   systemClock,
   type Upstream,
 } from '@claimcheck/core';
+import { startRedis } from './bench/redis.ts';
 import { coalesce } from './coalesce.ts';
 import { startEmbeddedPostgres } from './embedded-postgres.ts';
-import { freePort } from './embedded-postgres-port.ts';
-import { type Engine, migrateDatabase, openEngine, openKeys, waitForRedis } from './index.ts';
+import { type Engine, migrateDatabase, openEngine, openKeys } from './index.ts';
 import { openDatabase } from './storage/connection.ts';
 import { type JobReference, readJobs } from './storage/jobs.ts';
 import { insertJobs } from './storage/submissions.ts';
@@ -83,7 +80,7 @@ const callerId = await makeCaller(postgres.url);
 console.log(`${availableParallelism()} cores, Node ${process.version}, Postgres with its usual durability\n`);
 await measureStatements();
 await measureJobs('postgres');
-const redisUrl = await startRedis(started);
+const redisUrl = await startRedis(started, folder);
 if (redisUrl === undefined) console.log('redis queue       not measured: there is no redis-server on the PATH');
 else await measureJobs('redis', redisUrl);
 
@@ -207,23 +204,6 @@ async function makeCaller(databaseUrl: string): Promise<string> {
   } finally {
     await keys.close();
   }
-}
-
-/** Undefined when there is no redis-server. */
-async function startRedis(stack: AsyncDisposableStack): Promise<string | undefined> {
-  const port = await freePort();
-  const settings = ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', folder];
-  const server = spawn('redis-server', settings, { stdio: ['ignore', 'pipe', 'ignore'] });
-  const exited = once(server, 'exit').catch(() => {});
-  if (server.pid === undefined) return undefined;
-  createInterface({ input: server.stdout }).on('line', () => {});
-  stack.defer(async () => {
-    server.kill();
-    await exited;
-  });
-  const url = `redis://127.0.0.1:${port}`;
-  await waitForRedis(url, 5_000);
-  return url;
 }
 
 function perSecond(rate: number): string {

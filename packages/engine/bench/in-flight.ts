@@ -1,6 +1,6 @@
 /**
  * How much one worker can hold: attempts whose upstream takes a minute, all in flight at once. Prints memory and the delay of the event
- * loop while they are. Run it with `npm run bench:in-flight -- [--jobs 10000] [--seconds 60]`.
+ * loop while they are. Run it with `npm run bench:in-flight`.
  */
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -10,8 +10,9 @@ import { parseArgs } from 'node:util';
 import { type JsonText, type Log, type Model, systemClock, type Upstream } from '@claimcheck/core';
 import { startEmbeddedPostgres } from '../embedded-postgres.ts';
 import { migrateDatabase, openEngine, openKeys } from '../index.ts';
+import { startRedis } from './redis.ts';
 
-const USAGE = `Usage: npm run bench:in-flight -- [--jobs 10000] [--seconds 60]
+const USAGE = `Usage: npm run bench:in-flight -- [--jobs 10000] [--seconds 60] [--queue postgres|redis]
 
 Starts a Postgres of its own, hands in that many jobs, lets one worker hold them all for that many seconds at an upstream that is asked
 every five, and prints memory and event-loop delay. Takes about the seconds given and half a minute more.`;
@@ -20,12 +21,13 @@ const { values } = parseArgs({
   options: {
     jobs: { type: 'string', default: '10000' },
     seconds: { type: 'string', default: '60' },
+    queue: { type: 'string', default: 'postgres' },
     help: { type: 'boolean', short: 'h' },
   },
 });
 const jobs = Number(values.jobs);
 const seconds = Number(values.seconds);
-if (values.help || !Number.isSafeInteger(jobs) || jobs < 1 || !(seconds > 0)) {
+if (values.help || !Number.isSafeInteger(jobs) || jobs < 1 || !(seconds > 0) || !['postgres', 'redis'].includes(values.queue)) {
   console.log(USAGE);
   process.exit(values.help ? 0 : 1);
 }
@@ -43,8 +45,11 @@ started.defer(() => rm(folder, { recursive: true, force: true }));
 const postgres = await startEmbeddedPostgres({ dataDir: folder, log: quiet });
 started.defer(() => postgres.stop());
 await migrateDatabase(postgres.url);
+const redisUrl = values.queue === 'redis' ? await startRedis(started, folder) : undefined;
+if (values.queue === 'redis' && redisUrl === undefined) throw new Error('There is no redis-server on the PATH.');
 const engine = openEngine({
   databaseUrl: postgres.url,
+  ...(redisUrl !== undefined && { redisUrl }),
   assetsFolder: join(folder, 'assets'),
   settings: { resultTtlSeconds: 3600, webhookSchedule: [0], webhookLogSeconds: 86_400 },
   encodeWebhook: () => ({ contentType: 'application/json', body: '{}' }),
