@@ -1,0 +1,21 @@
+/** An upstream's own words about an error, made fit for a client. */
+import type { JsonValue } from '@claimcheck/core';
+
+const CHARACTERS_MAX = 300;
+
+/**
+ * The text in one line, 300 characters at most, or `otherwise` when there is none. Links lose their path and query, where tokens travel,
+ * and what looks like a key goes too.
+ */
+export function sentenceOf(text: JsonValue | undefined, otherwise: string): string {
+  if (typeof text !== 'string') return otherwise;
+  const plain = text
+    .slice(0, 10 * CHARACTERS_MAX)
+    .replace(/\b(https?:\/\/)(?:[^\s/@"']*@)?([^\s/?#"']+)[^\s"']*/gi, '$1$2/…')
+    .replace(/\bdata:[^\s"']{20,}/gi, 'data:…')
+    .replace(/\b(bearer|basic|key|token)(\s+|\s*[:=]\s*)[\w.:+/=-]{8,}/gi, '$1$2…')
+    .replace(/\s+/g, ' ')
+    .trim();
+  if (plain === '') return otherwise;
+  return plain.length > CHARACTERS_MAX ? `${plain.slice(0, CHARACTERS_MAX - 1)}…` : plain;
+}
