@@ -110,9 +110,15 @@ export class RetryableError extends ProviderError {
   override readonly name = 'RetryableError';
   /** Milliseconds the upstream asked us to wait; undefined leaves it to the model's schedule. */
   readonly retryAfterMs: number | undefined;
+  /**
+   * Of a start: the upstream may run the request all the same, as when the connection broke before its answer came. Trying again may pay
+   * twice, so the model's `on_unknown` decides, unless the upstream recognises what it has seen.
+   */
+  readonly mayHaveStarted: boolean;
 
-  constructor(message: string, details: ProviderErrorDetails & { readonly retryAfterMs?: number } = {}) {
+  constructor(message: string, details: ProviderErrorDetails & { readonly retryAfterMs?: number; readonly mayHaveStarted?: boolean } = {}) {
     super(message, details);
     this.retryAfterMs = details.retryAfterMs;
+    this.mayHaveStarted = details.mayHaveStarted ?? false;
   }
 }

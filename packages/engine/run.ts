@@ -198,7 +198,7 @@ export function startWorker(context: EngineContext, settle: Settle, options: Wor
     } catch (error) {
       const stopped = attempt.control.signal.aborted ? attempt.control.signal.reason : undefined;
       if (stopped instanceof AttemptStopped) await stopAttempt(claimed, upstream, attempt, handle, stopped);
-      else await failAttempt(claimed, model, attempt, error);
+      else await failAttempt(claimed, model, attempt, isUnknown(error, upstream, handle) ? outcomeUnknown(error, model) : known(error));
     }
   }
 
@@ -283,7 +283,7 @@ export function startWorker(context: EngineContext, settle: Settle, options: Wor
     if (error instanceof RetryableError && model && failedAttempts + 1 < model.retry.attempts) {
       const delayMs = retryDelayMs(model.retry, failedAttempts + 1, context.random, error.retryAfterMs);
       // The sweep rings when the database says that the wait is over.
-      await write(attempt, () => requeue({ ...owner(attempt), outcome: 'failed', failure, delayMs }));
+      await write(attempt, () => requeue({ ...owner(attempt), outcome: 'failed', failure, delayMs, mayHaveStarted: error.mayHaveStarted }));
       log.info({ ...fields, delayMs }, 'attempt failed, will be tried again');
       return;
     }
@@ -344,6 +344,25 @@ export function startWorker(context: EngineContext, settle: Settle, options: Wor
       await Promise.all([late, renewing]);
     },
   };
+}
+
+/** True for a start that failed without telling whether the upstream runs it, where asking again would make another run. */
+function isUnknown(error: unknown, upstream: Upstream, handle: JsonText | undefined): error is RetryableError {
+  return error instanceof RetryableError && error.mayHaveStarted && handle === undefined && !upstream.isIdempotent;
+}
+
+/** What a model that would rather fail than pay twice makes of it. */
+function outcomeUnknown(error: RetryableError, model: Model | undefined): ProviderError {
+  if (model?.onUnknown !== 'fail') return error;
+  const message = 'The provider did not answer when it was handed the request; whether it ran it is unknown.';
+  return new TerminalError(message, { code: 'outcome_unknown', cause: error });
+}
+
+/** The same, without a doubt that does not matter: the run has a handle, or the upstream recognises what it has seen. */
+function known(error: unknown): unknown {
+  if (!(error instanceof RetryableError) || !error.mayHaveStarted) return error;
+  const { code, cause, message, retryAfterMs } = error;
+  return new RetryableError(message, { code, cause, ...(retryAfterMs !== undefined && { retryAfterMs }) });
 }
 
 function owner({ jobId, attempt }: Ownership): Ownership {

@@ -1,4 +1,4 @@
-import type { Step } from '@claimcheck/core';
+import { RetryableError, type Step } from '@claimcheck/core';
 import { describe, expect, test } from 'vitest';
 import { aModel, anUpstream, aSubmission, OUTPUT, running, untilAborted } from './testing/fixtures.ts';
 import { createTestEngine, QUEUES, type TestEngine } from './testing/test-engine.ts';
@@ -120,6 +120,57 @@ describe('a run whose handle was lost with its worker', () => {
     const { upstream, worker } = start(owned, 'fail', true);
     await expect.poll(() => stateOf(owned, id), POLL).toBe('COMPLETED');
     expect(upstream.verbs(id)).toEqual(['start']);
+    await worker.stop();
+  });
+});
+
+describe('a start whose answer never came', () => {
+  const broken = () => Promise.reject(new RetryableError('The connection broke.', { mayHaveStarted: true }));
+  const startAWorker = (owned: TestEngine, onUnknown: 'resubmit' | 'fail', isIdempotent = false) => {
+    let starts = 0;
+    const recording = anUpstream({
+      start: () => {
+        starts += 1;
+        return starts === 1 ? broken() : Promise.resolve({ kind: 'finished', output: { media: [] } });
+      },
+    });
+    const upstream = { ...recording, isIdempotent };
+    const worker = owned.engine.startWorker({
+      workerId: 'a worker',
+      upstreams: new Map([['testing', upstream]]),
+      findModel: () => ({ ...aModel, onUnknown }),
+    });
+    owned.startSweep();
+    return { upstream, worker };
+  };
+  const submit = async (owned: TestEngine) => (await submitTo(owned, { provider: 'testing' })).id;
+
+  test('is made again, and counted, where the model says so', async () => {
+    await using owned = await createTestEngine();
+    const { upstream, worker } = startAWorker(owned, 'resubmit');
+    const id = await submit(owned);
+    await expect.poll(() => stateOf(owned, id), POLL).toBe('COMPLETED');
+    expect(upstream.verbs(id)).toEqual(['start', 'start']);
+    expect(await owned.engine.read({ id, callerId: owned.callerId })).toMatchObject({ resubmits: 1 });
+    await worker.stop();
+  });
+
+  test('is not made again where the model would rather fail than pay twice', async () => {
+    await using owned = await createTestEngine();
+    const { upstream, worker } = startAWorker(owned, 'fail');
+    const id = await submit(owned);
+    await expect.poll(() => stateOf(owned, id), POLL).toBe('FAILED');
+    expect(upstream.verbs(id)).toEqual(['start']);
+    expect(await owned.engine.read({ id, callerId: owned.callerId })).toMatchObject({ failure: { code: 'outcome_unknown' }, resubmits: 0 });
+    await worker.stop();
+  });
+
+  test('is made again in any case where the upstream recognises it', async () => {
+    await using owned = await createTestEngine();
+    const { worker } = startAWorker(owned, 'fail', true);
+    const id = await submit(owned);
+    await expect.poll(() => stateOf(owned, id), POLL).toBe('COMPLETED');
+    expect(await owned.engine.read({ id, callerId: owned.callerId })).toMatchObject({ resubmits: 0 });
     await worker.stop();
   });
 });

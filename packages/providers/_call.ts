@@ -13,6 +13,8 @@ export interface Call {
   readonly json?: JsonValue;
   /** Milliseconds until the last byte of the answer; 30,000 unless given. */
   readonly timeoutMs?: number;
+  /** True for the call that starts a run: when its answer does not come, the upstream may run it all the same, and the error says so. */
+  readonly startsRun?: boolean;
   /** Bytes of the answer, unpacked; 10 MB unless given. */
   readonly bytesMax?: number;
   readonly signal: AbortSignal;
@@ -25,6 +27,8 @@ export interface CallAnswer {
   readonly bytes: Uint8Array;
   /** The body as JSON; undefined when it is something else, as a page of a proxy in between. */
   readonly json: JsonValue | undefined;
+  /** As of the call. */
+  readonly startsRun: boolean;
 }
 
 const TIMEOUT_MS = 30_000;
@@ -41,6 +45,7 @@ export async function call({
   json,
   timeoutMs = TIMEOUT_MS,
   bytesMax = BYTES_MAX,
+  startsRun = false,
   signal,
   clock,
 }: Call): Promise<CallAnswer> {
@@ -48,7 +53,7 @@ export async function call({
   const over = new AbortController();
   const ended = new AbortController();
   clock.sleep(timeoutMs, ended.signal).then(
-    () => over.abort(new RetryableError('The provider did not answer in time.')),
+    () => over.abort(new RetryableError('The provider did not answer in time.', { mayHaveStarted: startsRun })),
     () => {},
   );
   try {
@@ -60,12 +65,16 @@ export async function call({
       signal: AbortSignal.any([signal, over.signal]),
     });
     const bytes = await readAtMost(response, bytesMax);
-    return { status: response.status, header: (name) => response.headers.get(name) ?? undefined, bytes, json: parse(bytes) };
+    return { status: response.status, header: (name) => response.headers.get(name) ?? undefined, bytes, json: parse(bytes), startsRun };
   } catch (error) {
     signal.throwIfAborted();
     over.signal.throwIfAborted();
     if (error instanceof RetryableError || error instanceof TerminalError) throw error;
-    throw new RetryableError('The provider could not be reached.', { cause: error });
+    const mayHaveStarted = startsRun && !isUnsent(error);
+    throw new RetryableError(mayHaveStarted ? 'The connection to the provider broke.' : 'The provider could not be reached.', {
+      cause: error,
+      mayHaveStarted,
+    });
   } finally {
     ended.abort();
   }
@@ -76,12 +85,16 @@ export async function call({
  * Returns the JSON of any other answer, of 4xx too: what that says is in the vendor's own words.
  */
 export function jsonOf(answer: CallAnswer): JsonValue {
-  const { status, json } = answer;
+  const { status, json, startsRun } = answer;
   if (status === 401 || status === 403) throw new TerminalError('The provider refused the key that this service has for it.');
   if (status === 429) throw new RetryableError('The provider has too much to do.', retryAfterOf(answer));
-  if (status >= 500) throw new RetryableError(`The provider failed with status ${status}.`, retryAfterOf(answer));
+  if (status >= 500) {
+    // What stands in front of a provider answers like this for a request that the provider has.
+    const mayHaveStarted = startsRun && (status === 502 || status === 504);
+    throw new RetryableError(`The provider failed with status ${status}.`, { ...retryAfterOf(answer), mayHaveStarted });
+  }
   if (status >= 300 && status < 400) throw new TerminalError('The provider answered with a redirect, which is not followed.');
-  if (json === undefined) throw new RetryableError('The provider answered with something that is not JSON.');
+  if (json === undefined) throw new RetryableError('The provider answered with something that is not JSON.', { mayHaveStarted: startsRun });
   return json;
 }
 
@@ -90,6 +103,21 @@ export function retryAfterOf({ header }: Pick<CallAnswer, 'header'>): { readonly
   const text = header('retry-after')?.trim();
   if (text === undefined || !/^\d{1,9}(\.\d+)?$/.test(text)) return {};
   return { retryAfterMs: Math.min(Number(text), 3_600) * 1000 };
+}
+
+/** The connection was never made, so nothing can have been started. */
+const UNSENT: ReadonlySet<unknown> = new Set([
+  'ECONNREFUSED',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'UND_ERR_CONNECT_TIMEOUT',
+]);
+
+function isUnsent(error: unknown): boolean {
+  const cause = error instanceof Error ? error.cause : undefined;
+  return cause instanceof Error && 'code' in cause && UNSENT.has(cause.code);
 }
 
 async function readAtMost(response: Response, bytesMax: number): Promise<Uint8Array> {

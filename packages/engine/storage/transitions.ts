@@ -136,6 +136,8 @@ export interface Requeue extends Ownership {
   readonly outcome: 'failed' | 'released';
   readonly failure?: Failure;
   readonly delayMs: number;
+  /** The next attempt may start a second run of it: counted in `resubmits`. */
+  readonly mayHaveStarted?: boolean;
 }
 
 /** PROCESSING → QUEUED by the owner. Undefined where it is no longer the owner. */
@@ -145,14 +147,16 @@ export async function requeueJobs(sql: SqlLike, requeues: readonly Requeue[]): P
       select * from unnest(
         ${requeues.map(({ jobId }) => jobId)}::uuid[], ${requeues.map(({ attempt }) => attempt)}::integer[],
         ${requeues.map(({ outcome }) => outcome)}::text[], ${requeues.map(({ delayMs }) => delayMs)}::double precision[],
-        ${requeues.map(({ failure }) => failure?.code ?? null)}::text[], ${requeues.map(({ failure }) => failure?.message ?? null)}::text[]
-      ) as input (job_id, attempt, outcome, delay_ms, failure_code, failure_message)
+        ${requeues.map(({ failure }) => failure?.code ?? null)}::text[], ${requeues.map(({ failure }) => failure?.message ?? null)}::text[],
+        ${requeues.map(({ mayHaveStarted }) => mayHaveStarted === true)}::boolean[]
+      ) as input (job_id, attempt, outcome, delay_ms, failure_code, failure_message, may_have_started)
     ), locked as materialized (
       select id from jobs where id in (select job_id from input) order by id for no key update
     ), requeued as (
       update jobs set state = 'QUEUED', lease_until = null, event_count = event_count + 1, updated_at = db_now(), rung_at = db_now(),
         available_at = db_now() + make_interval(secs => input.delay_ms / 1000),
-        failed_attempts = failed_attempts + case input.outcome when 'failed' then 1 else 0 end
+        failed_attempts = failed_attempts + case input.outcome when 'failed' then 1 else 0 end,
+        resubmits = resubmits + case when may_have_started then 1 else 0 end
       from locked, input
       where jobs.id = locked.id and jobs.id = input.job_id and jobs.attempt = input.attempt and jobs.state = any(${statesFor('QUEUED')})
       returning jobs.*, input.outcome, input.failure_code as attempt_failure_code, input.failure_message as attempt_failure_message
