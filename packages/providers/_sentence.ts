@@ -1,19 +1,21 @@
-/** What of an upstream's own error sentence may be shown to a client. */
+/** An upstream's own words about an error, made fit for a client. */
+import type { JsonValue } from '@claimcheck/core';
 
 const CHARACTERS_MAX = 300;
 
 /**
- * One line of plain text, 300 characters at most, without links (they may carry tokens) and without `secret`.
- * Undefined for anything that is no text: a raw body says more about the upstream than about the request.
+ * The text in one line, 300 characters at most, or `otherwise` when there is none. Links lose their path and query, where tokens travel,
+ * and what looks like a key goes too.
  */
-export function sentenceOf(said: unknown, secret: string): string | undefined {
-  if (typeof said !== 'string') return undefined;
-  const line = said
-    .replaceAll(secret, '***')
-    .replace(/\bhttps?:\/\/\S+/gi, '(link)')
-    .replace(/[\p{Cc}\p{Zl}\p{Zp}\s]+/gu, ' ')
+export function sentenceOf(text: JsonValue | undefined, otherwise: string): string {
+  if (typeof text !== 'string') return otherwise;
+  const plain = text
+    .slice(0, 10 * CHARACTERS_MAX)
+    .replace(/\b(https?:\/\/)(?:[^\s/@"']*@)?([^\s/?#"']+)[^\s"']*/gi, '$1$2/…')
+    .replace(/\bdata:[^\s"']{20,}/gi, 'data:…')
+    .replace(/\b(bearer|basic|key|token)(\s+|\s*[:=]\s*)[\w.:+/=-]{8,}/gi, '$1$2…')
+    .replace(/\s+/g, ' ')
     .trim();
-  // A page of markup or a JSON document is not a sentence.
-  if (line === '' || /^[<{[]/.test(line)) return undefined;
-  return line.length > CHARACTERS_MAX ? `${line.slice(0, CHARACTERS_MAX - 1).toWellFormed()}…` : line;
+  if (plain === '') return otherwise;
+  return plain.length > CHARACTERS_MAX ? `${plain.slice(0, CHARACTERS_MAX - 1)}…` : plain;
 }
