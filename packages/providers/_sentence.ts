@@ -13,9 +13,10 @@ export function sentenceOf(text: JsonValue | undefined, otherwise: string): stri
     .slice(0, 10 * CHARACTERS_MAX)
     .replace(/\b(https?:\/\/)(?:[^\s/@"']*@)?([^\s/?#"']+)[^\s"']*/gi, '$1$2/…')
     .replace(/\bdata:[^\s"']{20,}/gi, 'data:…')
-    .replace(/\b(bearer|basic|key|token)(\s+|\s*[:=]\s*)[\w.:+/=-]{8,}/gi, '$1$2…')
+    .replace(/\b(bearer|basic)\s+[\w.+/=-]{8,}/gi, '$1 …')
+    .replace(/\b(key|token|secret)(\s*[:=]\s*)[\w.+/=-]{8,}/gi, '$1$2…')
     .replace(/\s+/g, ' ')
     .trim();
   if (plain === '') return otherwise;
-  return plain.length > CHARACTERS_MAX ? `${plain.slice(0, CHARACTERS_MAX - 1)}…` : plain;
+  return plain.length > CHARACTERS_MAX ? `${plain.slice(0, CHARACTERS_MAX - 1).toWellFormed()}…` : plain;
 }
