@@ -25,7 +25,7 @@ export interface CallAnswer {
   readonly status: number;
   header(name: string): string | undefined;
   readonly bytes: Uint8Array;
-  /** The body as JSON; undefined when it is something else, as a page of a proxy in between. */
+  /** The body as JSON, read when it is asked for; undefined when it is something else, as a page of a proxy in between. */
   readonly json: JsonValue | undefined;
   /** As of the call. */
   readonly startsRun: boolean;
@@ -65,7 +65,16 @@ export async function call({
       signal: AbortSignal.any([signal, over.signal]),
     });
     const bytes = await readAtMost(response, bytesMax);
-    return { status: response.status, header: (name) => response.headers.get(name) ?? undefined, bytes, json: parse(bytes), startsRun };
+    return {
+      status: response.status,
+      header: (name) => response.headers.get(name) ?? undefined,
+      bytes,
+      // Not before: a video is not searched for JSON.
+      get json() {
+        return parse(bytes);
+      },
+      startsRun,
+    };
   } catch (error) {
     signal.throwIfAborted();
     over.signal.throwIfAborted();
@@ -98,11 +107,22 @@ export function jsonOf(answer: CallAnswer): JsonValue {
   return json;
 }
 
-/** `Retry-After` in seconds, an hour at most; a date would trust another machine's clock. */
+/** The longest wait that an upstream can ask for. */
+const RETRY_AFTER_MS_MAX = 3_600_000;
+
+/**
+ * `Retry-After` in seconds, an hour at most; a date would trust another machine's clock. Before it comes `retry-after-ms`, the more exact
+ * header that clients of OpenAI read first (protocols/openai.md, section 8).
+ */
 export function retryAfterOf({ header }: Pick<CallAnswer, 'header'>): { readonly retryAfterMs?: number } {
-  const text = header('retry-after')?.trim();
-  if (text === undefined || !/^\d{1,9}(\.\d+)?$/.test(text)) return {};
-  return { retryAfterMs: Math.min(Number(text), 3_600) * 1000 };
+  const exactMs = durationIn(header('retry-after-ms'));
+  const seconds = durationIn(header('retry-after'));
+  const retryAfterMs = exactMs ?? (seconds === undefined ? undefined : seconds * 1000);
+  return retryAfterMs === undefined ? {} : { retryAfterMs: Math.min(retryAfterMs, RETRY_AFTER_MS_MAX) };
+}
+
+function durationIn(text: string | undefined): number | undefined {
+  return text !== undefined && /^\d{1,9}(\.\d+)?$/.test(text.trim()) ? Number(text) : undefined;
 }
 
 /** The connection was never made, so nothing can have been started. */
