@@ -1,0 +1,429 @@
+import { createServer } from 'node:http';
+import { type JsonValue, RetryableError, type Run, TerminalError } from '@claimcheck/core';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { openProviders } from './index.ts';
+import inferenceSh from './inference-sh.ts';
+import simulator from './simulators/inference-sh.ts';
+import { asCallback, receiveCallbacks } from './testing/callbacks.ts';
+import { aRun, finish } from './testing/run.ts';
+
+const MODEL = 'infsh/hidream-i1-fast';
+
+async function simulate(runMs = 20) {
+  const vendor = await simulator.start({ port: 0, runMs });
+  onTestFinished(() => vendor[Symbol.asyncDispose]());
+  const environment = simulator.environment(vendor.baseUrl);
+  return { vendor, key: environment.INFERENCE_API_KEY ?? '', environment, upstream: open(environment) };
+}
+
+function open(environment: Readonly<Record<string, string>>) {
+  const { upstreams } = openProviders([inferenceSh], environment);
+  return upstreams.get('inference-sh') ?? expect.unreachable('the provider is off');
+}
+
+const run = (given: Partial<Run> = {}, parameters = { prompt: 'a fox', seed: 7 }) => aRun(parameters, { model: MODEL, ...given }).run;
+
+/** An upstream whose only vendor answers every call with these, in turn. */
+async function answering(...answers: readonly { readonly status?: number; readonly body: JsonValue }[]) {
+  const left = [...answers];
+  const server = createServer((_request, response) => {
+    const { status = 200, body } = left.length > 1 ? (left.shift() ?? { body: null }) : (left[0] ?? { body: null });
+    response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  onTestFinished(() => void server.close());
+  const address = server.address();
+  const port = typeof address === 'object' ? address?.port : undefined;
+  return open({ INFERENCE_API_KEY: 'inf_key', INFERENCE_BASE_URL: `http://127.0.0.1:${port}` });
+}
+
+async function errorOf(promise: Promise<unknown>): Promise<RetryableError | TerminalError> {
+  const error = await promise.then(
+    () => undefined,
+    (reason: unknown) => reason,
+  );
+  if (error instanceof RetryableError || error instanceof TerminalError) return error;
+  throw new Error('No error of a provider was thrown.', { cause: error });
+}
+
+test('without its key it is off', () => {
+  const { off } = openProviders([inferenceSh], { INFERENCE_BASE_URL: 'https://api.inference.sh' });
+  expect(off.get('inference-sh')).toBe('INFERENCE_API_KEY is not set');
+});
+
+describe('a run', () => {
+  test('is submitted as the vendor documents it', async () => {
+    const { vendor, upstream, key } = await simulate();
+    const step = await upstream.start(run());
+    expect(step).toMatchObject({ kind: 'running', checkAfterMs: 2000 });
+    expect(vendor.requests).toHaveLength(1);
+    expect(vendor.requests[0]).toMatchObject({
+      method: 'POST',
+      path: '/apps/run',
+      headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
+    });
+    expect(vendor.requests[0]?.body).toEqual({ app: MODEL, input: { prompt: 'a fox', seed: 7 } });
+  });
+
+  test('ends with the file that the vendor links to, and the seed', async () => {
+    const { vendor, upstream } = await simulate();
+    const output = await finish(upstream, run());
+    expect(output.seed).toBe(7);
+    expect(output.media).toEqual([
+      {
+        location: { url: expect.stringMatching(`^${vendor.url}/files/.+/image.png$`) },
+        contentType: 'image/png',
+        fileName: 'image.png',
+        bytes: 70,
+      },
+    ]);
+    expect(vendor.submitted).toBe(1);
+  });
+
+  test('tells the percent of its worker as a fraction', async () => {
+    const upstream = await answering(
+      { body: { data: { id: 't1', status: 1 } } },
+      { body: { data: { id: 't1', status: 7, progress: 42 } } },
+    );
+    const started = await upstream.start(run());
+    if (started.kind !== 'running') throw new Error('It has ended.');
+    expect(await upstream.check(run(), started.handle)).toMatchObject({ kind: 'running', progress: 0.42 });
+  });
+
+  test('is looked at less often as it gets older', async () => {
+    const { upstream } = await simulate(60_000);
+    let now = 1_000_000;
+    const later = run({ clock: { now: () => now, sleep: () => new Promise(() => {}) } });
+    const step = await upstream.start(later);
+    if (step.kind !== 'running') throw new Error('It has ended.');
+    now += 30_000;
+    expect(await upstream.check(later, step.handle)).toMatchObject({ checkAfterMs: 3000 });
+    now += 600_000;
+    expect(await upstream.check(later, step.handle)).toMatchObject({ checkAfterMs: 5000, handle: step.handle });
+  });
+
+  test('is resumed by its handle from another process, with one submission', async () => {
+    const { vendor, upstream, environment } = await simulate();
+    const started = await upstream.start(run());
+    if (started.kind !== 'running') throw new Error('It has ended.');
+    const other = open(environment);
+    let step = await other.check(run(), JSON.parse(JSON.stringify(started.handle)));
+    while (step.kind === 'running') step = await other.check(run(), step.handle);
+    expect(step.output.media).toHaveLength(1);
+    expect(vendor.submitted).toBe(1);
+  });
+
+  test('is cancelled at the vendor', async () => {
+    const { vendor, upstream } = await simulate(60_000);
+    const step = await upstream.start(run());
+    if (step.kind !== 'running') throw new Error('It has ended.');
+    await upstream.cancel?.(run(), step.handle);
+    expect(vendor.requests.at(-1)).toMatchObject({ method: 'POST', path: expect.stringMatching(/^\/tasks\/\w{26}\/cancel$/), body: '' });
+    expect(await errorOf(upstream.check(run(), step.handle))).toMatchObject({
+      name: 'TerminalError',
+      message: 'The provider cancelled the task.',
+    });
+  });
+
+  test('that has ended is cancelled without harm', async () => {
+    const { upstream } = await simulate(0);
+    const step = await upstream.start(run());
+    if (step.kind !== 'running') throw new Error('It has ended.');
+    await upstream.cancel?.(run(), step.handle);
+    expect((await upstream.check(run(), step.handle)).kind).toBe('finished');
+  });
+
+  test('stops at once when its signal aborts', async () => {
+    const { vendor, upstream } = await simulate();
+    vendor.inject('slow');
+    const control = new AbortController();
+    const started = upstream.start(run({ signal: control.signal }));
+    control.abort(new Error('lease lost'));
+    await expect(started).rejects.toThrow('lease lost');
+  });
+});
+
+describe('an output', () => {
+  const outputOf = async (output: JsonValue) => {
+    const upstream = await answering({ body: { data: { id: 't1', status: 1 } } }, { body: { data: { id: 't1', status: 10, output } } });
+    const { run: one, files } = aRun({}, { model: MODEL });
+    return { output: await finish(upstream, one), files };
+  };
+  const PNG = 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==';
+
+  test('that is a list of links becomes media in its order', async () => {
+    const { output } = await outputOf({
+      images: ['https://cdn.example/a.webp', { uri: 'https://cdn.example/b', content_type: 'image/png' }],
+    });
+    expect(output.media.map(({ location, contentType }) => [location, contentType])).toEqual([
+      [{ url: 'https://cdn.example/a.webp' }, 'image/webp'],
+      [{ url: 'https://cdn.example/b' }, 'image/png'],
+    ]);
+  });
+
+  test('that came inline is stored and goes no further', async () => {
+    const { output, files } = await outputOf({ image: `data:image/png;base64,${PNG}` });
+    expect(files).toMatchObject([{ contentType: 'image/png', bytes: Buffer.from(PNG, 'base64') }]);
+    expect(output.media).toMatchObject([{ location: { asset: 'file-1' } }]);
+    expect(JSON.stringify(output)).not.toContain(PNG);
+  });
+
+  test('without files is text or JSON', async () => {
+    expect((await outputOf('a fox in the snow')).output).toEqual({ media: [], text: 'a fox in the snow' });
+    expect((await outputOf({ text: 'a fox' })).output).toEqual({ media: [], text: 'a fox' });
+    expect((await outputOf({ score: 0.5 })).output).toEqual({ media: [], json: { score: 0.5 } });
+  });
+
+  test('that links to anything but http is no file', async () => {
+    const { output } = await outputOf({
+      image: 'file:///etc/passwd',
+      link: { uri: 'ftp://a.example/b.png' },
+      prompt: 'https://a.example/in.png',
+    });
+    expect(output.media).toEqual([]);
+  });
+
+  test('that is not there yet is asked for again', async () => {
+    expect(await errorOf(outputOf(null))).toBeInstanceOf(RetryableError);
+  });
+});
+
+describe('statuses', () => {
+  const checked = async (task: { readonly [key: string]: JsonValue }) => {
+    const upstream = await answering({ body: { id: 't1', ...task } });
+    return upstream.check(run(), { task: 't1', startedAt: 0 });
+  };
+
+  test.each([
+    ['9 of the current numbers is not the end', { status: 9 }],
+    ['8 of the current numbers is not the end', { status: 8 }],
+    ['a name goes before its number', { status: 10, status_text: 'uploading' }],
+    ['names come in any case', { status: 'RUNNING' }],
+  ])('%s', async (_rule, task) => {
+    expect((await checked(task)).kind).toBe('running');
+  });
+
+  test('a completed task of the older numbers is told by its name', async () => {
+    expect((await checked({ status: 9, status_text: 'completed', output: {} })).kind).toBe('finished');
+  });
+
+  test.each([[0], [13], ['exploded'], [null]])('%s is not documented, and is asked again', async (status) => {
+    expect(await errorOf(checked({ status }))).toBeInstanceOf(RetryableError);
+  });
+
+  test('a failed task ends the run with the words of the vendor, and no links', async () => {
+    expect(await errorOf(checked({ status: 11, error: 'no such LoRA at https://hub.example/x?token=abc' }))).toMatchObject({
+      name: 'TerminalError',
+      code: 'provider_error',
+      message: expect.stringMatching(/^no such LoRA at (?!.*token)/),
+    });
+  });
+});
+
+describe('errors', () => {
+  test.each([
+    ['400', 400, { title: 'Bad request', detail: 'width is odd' }, 'TerminalError', 'invalid_input', 'width is odd'],
+    ['402', 402, { detail: 'no credits' }, 'TerminalError', 'provider_error', 'no credits'],
+    [
+      '404',
+      404,
+      { success: false, error: { code: 'not_found', message: 'no such app' } },
+      'TerminalError',
+      'provider_error',
+      'no such app',
+    ],
+    ['410', 410, { detail: 'gone' }, 'TerminalError', 'provider_error', 'gone'],
+    [
+      '401',
+      401,
+      { detail: 'who are you' },
+      'TerminalError',
+      'provider_error',
+      'The provider refused the key that this service has for it.',
+    ],
+    ['503', 503, { detail: 'later' }, 'RetryableError', 'provider_error', 'The provider failed with status 503.'],
+    [
+      'a failure in a body of 200',
+      200,
+      { success: false, status: 400, error: { message: 'bad seed' } },
+      'TerminalError',
+      'invalid_input',
+      'bad seed',
+    ],
+    ['a failure without a status', 200, { success: false, error: 'odd' }, 'RetryableError', 'provider_error', 'odd'],
+    ['an answer without a task', 200, { data: null }, 'RetryableError', 'provider_error', 'The provider answered without a task.'],
+  ])('%s', async (_case, status, body, name, code, message) => {
+    const upstream = await answering({ status, body });
+    expect(await errorOf(upstream.start(run()))).toMatchObject({ name, code, message });
+  });
+
+  test('what the account lacks is told from the body that is in no envelope', async () => {
+    const { upstream } = await simulate();
+    expect(await errorOf(upstream.start(run({ model: 'locked/app' })))).toMatchObject({
+      name: 'TerminalError',
+      message: 'secret HUB_TOKEN is missing',
+    });
+  });
+
+  test('an unknown app and refused parameters end the run', async () => {
+    const { upstream, vendor } = await simulate();
+    expect(await errorOf(upstream.start(run({ model: 'unknown/app' })))).toMatchObject({ name: 'TerminalError', code: 'provider_error' });
+    expect(await errorOf(upstream.start(run({}, { prompt: 'x'.repeat(1001), seed: 1 })))).toMatchObject({ code: 'invalid_input' });
+    expect(vendor.submitted).toBe(0);
+  });
+
+  test('the key is in no error, even where the vendor repeats it', async () => {
+    const upstream = await answering({ status: 400, body: { detail: 'you sent Bearer inf_key, which is odd' } });
+    const error = await errorOf(upstream.start(run()));
+    expect(`${error.message} ${error.stack}`).not.toContain('inf_key');
+  });
+
+  test('a handle of something else is never part of a path', async () => {
+    const { upstream, vendor } = await simulate();
+    for (const handle of [{ task: '../apps', startedAt: 0 }, { task: 'a' }, 'a', null]) {
+      expect(await errorOf(upstream.check(run(), handle))).toMatchObject({ name: 'TerminalError', code: 'internal' });
+    }
+    expect(vendor.requests).toEqual([]);
+  });
+});
+
+describe('faults of the vendor', () => {
+  test.each(['500', 'html', 'truncated'] as const)('%s at the submission is tried again', async (fault) => {
+    const { upstream, vendor } = await simulate();
+    vendor.inject(fault);
+    expect(await errorOf(upstream.start(run()))).toMatchObject({ name: 'RetryableError', mayHaveStarted: fault !== '500' });
+    expect((await finish(upstream, run())).media).toHaveLength(1);
+  });
+
+  test('429 is tried again when the vendor says', async () => {
+    const { upstream, vendor } = await simulate();
+    vendor.inject('429');
+    expect(await errorOf(upstream.start(run()))).toMatchObject({ name: 'RetryableError', retryAfterMs: 1000 });
+  });
+
+  test.each(['429', '500', 'html', 'truncated'] as const)('%s at a look leaves the run as it is', async (fault) => {
+    const { upstream, vendor } = await simulate(0);
+    const step = await upstream.start(run());
+    if (step.kind !== 'running') throw new Error('It has ended.');
+    vendor.inject(fault);
+    expect(await errorOf(upstream.check(run(), step.handle))).toMatchObject({ name: 'RetryableError', mayHaveStarted: false });
+    expect((await upstream.check(run(), step.handle)).kind).toBe('finished');
+    expect(vendor.submitted).toBe(1);
+  });
+
+  test('a status that was there before is no end', async () => {
+    const { upstream, vendor } = await simulate();
+    vendor.inject('backwards');
+    expect((await finish(upstream, run())).media).toHaveLength(1);
+  });
+
+  test.each([
+    ['fail', 'CUDA out of memory'],
+    ['refuse', 'the prompt was refused'],
+  ] as const)('%s ends the run with the words of the vendor', async (fault, message) => {
+    const { upstream, vendor } = await simulate();
+    vendor.inject(fault);
+    expect(await errorOf(finish(upstream, run()))).toMatchObject({ name: 'TerminalError', message });
+  });
+
+  test('a vendor that cannot be reached is tried again, and has started nothing', async () => {
+    const { vendor, environment } = await simulate();
+    await vendor[Symbol.asyncDispose]();
+    expect(await errorOf(open(environment).start(run()))).toMatchObject({ name: 'RetryableError', mayHaveStarted: false });
+  });
+});
+
+describe('a callback', () => {
+  async function calledBack(runMs = 0) {
+    const { upstream, vendor } = await simulate(runMs);
+    const receiver = await receiveCallbacks();
+    onTestFinished(() => receiver[Symbol.asyncDispose]());
+    const one = run({ callbackUrl: receiver.url });
+    return { upstream, vendor, receiver, one };
+  }
+
+  test('is asked for, and looking slows down', async () => {
+    const { upstream, vendor, receiver, one } = await calledBack();
+    expect(await upstream.start(one)).toMatchObject({ checkAfterMs: 30_000 });
+    expect(vendor.requests[0]?.body).toMatchObject({ webhook: receiver.url });
+  });
+
+  test('makes the adapter ask the vendor, whose answer counts; a second one changes nothing', async () => {
+    const { upstream, vendor, receiver, one } = await calledBack();
+    vendor.inject('double-callback');
+    const step = await upstream.start(one);
+    if (step.kind !== 'running') throw new Error('It has ended.');
+    const first = await upstream.receive?.(one, asCallback(await receiver.arrival(1), step.handle));
+    expect(first).toMatchObject({ kind: 'finished', output: { media: [{ fileName: 'image.png' }] } });
+    expect(await upstream.receive?.(one, asCallback(await receiver.arrival(2), step.handle))).toEqual(first);
+  });
+
+  test('that lies about the end of a run is not believed', async () => {
+    const { upstream, one } = await calledBack(60_000);
+    const step = await upstream.start(one);
+    if (step.kind !== 'running') throw new Error('It has ended.');
+    const { task } = step.handle as { task: string };
+    const lie = { id: task, status: 10, output: { image: 'https://evil.example/x.png' }, error: '' };
+    expect(await upstream.receive?.(one, asCallback({ headers: {}, body: Buffer.from(JSON.stringify(lie)) }, step.handle))).toBeUndefined();
+  });
+
+  test.each([
+    ['of another task', '{"id":"other","status":10}'],
+    ['that is no JSON', 'id=t1'],
+    ['that is no object', '"t1"'],
+  ])('%s is not worth a call', async (_case, body) => {
+    const { upstream, vendor, one } = await calledBack();
+    expect(
+      await upstream.receive?.(one, asCallback({ headers: {}, body: Buffer.from(body) }, { task: 't1', startedAt: 0 })),
+    ).toBeUndefined();
+    expect(await upstream.receive?.(one, asCallback({ headers: {}, body: Buffer.from('{"id":"t1"}') }, undefined))).toBeUndefined();
+    expect(vendor.requests).toEqual([]);
+  });
+
+  test('of a failed run throws like a look', async () => {
+    const { upstream, vendor, receiver, one } = await calledBack();
+    vendor.inject('fail');
+    const step = await upstream.start(one);
+    if (step.kind !== 'running') throw new Error('It has ended.');
+    const callback = asCallback(await receiver.arrival(1), step.handle);
+    expect(await errorOf(Promise.resolve(upstream.receive?.(one, callback)))).toMatchObject({ message: 'CUDA out of memory' });
+  });
+
+  test.each(['lost-callback', 'late-callback'] as const)('%s: looking finds the result', async (fault) => {
+    const { upstream, vendor, receiver, one } = await calledBack();
+    vendor.inject(fault);
+    expect((await finish(upstream, one)).media).toHaveLength(1);
+    expect(receiver.received).toEqual([]);
+  });
+});
+
+describe('the simulator', () => {
+  test('refuses to call other machines', async () => {
+    const { upstream } = await simulate();
+    expect(await errorOf(upstream.start(run({ callbackUrl: 'http://192.0.2.1/hook' })))).toMatchObject({ code: 'invalid_input' });
+  });
+
+  test('streams the task now, and again as a whole at its end', async () => {
+    const { upstream, vendor, key } = await simulate(30);
+    const step = await upstream.start(run());
+    if (step.kind !== 'running') throw new Error('It has ended.');
+    const { task } = step.handle as { task: string };
+    const headers = { authorization: `Bearer ${key}`, accept: 'application/x-ndjson' };
+    const text = await (await fetch(`${vendor.url}/tasks/${task}/stream`, { headers })).text();
+    const lines = text
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    expect(lines[0]).toMatchObject({ id: task, status: 2, status_text: 'queued' });
+    expect(lines.at(-1)).toMatchObject({ id: task, status: 10, output: { seed: 7 }, error: '', session_id: null });
+  });
+
+  test('its links may expire', async () => {
+    const { upstream, vendor } = await simulate(0);
+    const [media] = (await finish(upstream, run())).media;
+    if (!media || !('url' in media.location)) throw new Error('No link.');
+    vendor.inject('expired');
+    expect((await fetch(media.location.url)).status).toBe(404);
+    expect((await fetch(media.location.url)).headers.get('content-type')).toBe('image/png');
+  });
+});

@@ -1,0 +1,192 @@
+/**
+ * inference.sh: a run is a task, started at `POST /apps/run` and followed by `GET /tasks/{id}`. The id of a model is the vendor's `app`:
+ * `namespace/name`, with `@version` and `:function` where wanted. "Sheet" below is protocols/inference-sh.md.
+ */
+import {
+  type Callback,
+  isJsonObject,
+  type JsonObject,
+  type JsonValue,
+  type Provider,
+  RetryableError,
+  type Run,
+  type Step,
+  TerminalError,
+} from '@claimcheck/core';
+import { z } from 'zod';
+import { baseUrlSetting, keySetting } from './_base-url.ts';
+import { type CallAnswer, call, jsonOf } from './_call.ts';
+import { readTaskOutput } from './_inference-sh-output.ts';
+import { checkAfterMs } from './_pace.ts';
+import { sentenceOf } from './_sentence.ts';
+
+/** Sheet, section 6, "Poll": the vendor's client looks every two seconds. */
+const PACE = { firstMs: 2000, mostMs: 5000 };
+
+/** Sheet, section 5, in the order of the current numbers. */
+const STATUSES = [
+  'unknown',
+  'received',
+  'queued',
+  'dispatched',
+  'preparing',
+  'serving',
+  'setting_up',
+  'running',
+  'cancelling',
+  'uploading',
+  'completed',
+  'failed',
+  'cancelled',
+] as const;
+type Status = (typeof STATUSES)[number];
+const NAMES: ReadonlyMap<string, Status> = new Map(STATUSES.map((status) => [status, status]));
+
+interface Vendor {
+  readonly baseUrl: string;
+  readonly key: string;
+}
+
+const settings = z.object({ INFERENCE_API_KEY: keySetting(), INFERENCE_BASE_URL: baseUrlSetting('https://api.inference.sh') });
+
+const inferenceSh: Provider<z.infer<typeof settings>> = {
+  name: 'inference-sh',
+  settings,
+  open({ INFERENCE_API_KEY: key, INFERENCE_BASE_URL: baseUrl }) {
+    if (!key) return { off: 'INFERENCE_API_KEY is not set' };
+    const vendor: Vendor = { baseUrl, key };
+    // Not idempotent: the sheet knows no key that the vendor recognises a second submission by.
+    return {
+      start: (run) => start(vendor, run),
+      check: (run, handle) => check(vendor, run, handle),
+      cancel: (run, handle) => cancel(vendor, run, handle),
+      receive: (run, callback) => receive(vendor, run, callback),
+    };
+  },
+};
+export default inferenceSh;
+
+/** Sheet, sections 2 and 3. The answer is not terminal, even for work that is already done (section 6, "Poll"). */
+async function start(vendor: Vendor, run: Run): Promise<Step> {
+  const answer = await request(vendor, run, 'POST', '/apps/run', {
+    app: run.model,
+    input: run.parameters,
+    ...(run.callbackUrl !== undefined && { webhook: run.callbackUrl }),
+  });
+  const { id } = dataOf(answer, vendor.key);
+  if (!isTaskId(id)) throw new RetryableError('The provider did not tell the id of the task it made.', { mayHaveStarted: true });
+  const handle: Handle = { task: id, startedAt: run.clock.now() };
+  return { kind: 'running', handle, checkAfterMs: checkAfterMs(run, handle.startedAt, PACE) };
+}
+
+async function check(vendor: Vendor, run: Run, saved: JsonValue): Promise<Step> {
+  const handle = readHandle(saved);
+  const task = dataOf(await request(vendor, run, 'GET', `/tasks/${handle.task}`), vendor.key);
+  const status = statusOf(task);
+  if (status === 'completed') return { kind: 'finished', output: await readTaskOutput(run, task.output) };
+  // Sheet, section 6, "Results". No mark of refused content is documented, so every failure is the provider's.
+  if (status === 'failed') throw new TerminalError(wordsOf({ error: task.error ?? null }, vendor.key, 'The task failed at the provider.'));
+  if (status === 'cancelled') throw new TerminalError('The provider cancelled the task.');
+  if (!status || status === 'unknown') throw new RetryableError('The provider told a status that it does not document.');
+  const progress = progressOf(task.progress);
+  return {
+    kind: 'running',
+    handle: saved,
+    checkAfterMs: checkAfterMs(run, handle.startedAt, PACE),
+    ...(progress !== undefined && { progress }),
+  };
+}
+
+/** Sheet, section 2. What a task that has ended answers is not documented (section 10), so only a call that reached nobody throws. */
+async function cancel(vendor: Vendor, run: Run, saved: JsonValue): Promise<void> {
+  const answer = await request(vendor, run, 'POST', `/tasks/${readHandle(saved).task}/cancel`);
+  if (answer.status >= 500 || answer.status === 401 || answer.status === 403 || answer.status === 429) jsonOf(answer);
+}
+
+/**
+ * Webhooks of tasks are not signed (sheet, section 9), so what one says proves nothing, and its number for "completed" has two meanings
+ * (section 5). It is a hint to ask the vendor itself, and only when it names the run's own task.
+ */
+async function receive(vendor: Vendor, run: Run, { body, handle }: Callback): Promise<Step | undefined> {
+  if (handle === undefined) return undefined;
+  const told = parsed(body);
+  if (!isJsonObject(told) || told.id !== readHandle(handle).task) return undefined;
+  const step = await check(vendor, run, handle);
+  return step.kind === 'finished' ? step : undefined;
+}
+
+function request(vendor: Vendor, run: Run, method: 'GET' | 'POST', path: string, json?: JsonValue): Promise<CallAnswer> {
+  return call({
+    url: `${vendor.baseUrl}${path}`,
+    method,
+    // The vendor's clients call with this content type even when there is no body (sheet, section 2).
+    headers: { authorization: `Bearer ${vendor.key}`, 'content-type': 'application/json' },
+    ...(json !== undefined && { json, startsRun: true }),
+    signal: run.signal,
+    clock: run.clock,
+  });
+}
+
+/** What is in the envelope, of whichever of the three generations (sheet, section 1): `data` where there is one, else the whole. */
+function dataOf(answer: CallAnswer, key: string): JsonObject {
+  const json = jsonOf(answer);
+  if (!isJsonObject(json))
+    throw new RetryableError('The provider answered with something else than an object.', { mayHaveStarted: answer.startsRun });
+  // The first generation told failures in the body as well.
+  const status = json.success === false && answer.status < 400 ? (typeof json.status === 'number' ? json.status : 500) : answer.status;
+  if (status >= 400) throw errorOf(status, json, key);
+  const data = 'data' in json ? json.data : json;
+  if (!isJsonObject(data)) throw new RetryableError('The provider answered without a task.', { mayHaveStarted: answer.startsRun });
+  return data;
+}
+
+/** Sheet, section 10. */
+function errorOf(status: number, json: JsonObject, key: string): TerminalError | RetryableError {
+  if (status === 429 || status >= 500) return new RetryableError(wordsOf(json, key, `The provider failed with status ${status}.`));
+  const refused = wordsOf(json, key, `The provider refused the request with status ${status}.`);
+  return new TerminalError(refused, { code: status === 400 || status === 422 ? 'invalid_input' : 'provider_error' });
+}
+
+/** The first words there are: clients read all of these (sheet, section 1, "Quirks"), and a 412 lists what the account lacks (section 10). */
+function wordsOf({ detail, title, error, message, errors }: JsonObject, key: string, otherwise: string): string {
+  const first = Array.isArray(errors) ? errors[0] : undefined;
+  const told = [detail, title, isJsonObject(error) ? error.message : error, message, isJsonObject(first) ? first.message : undefined];
+  const words = told.find((text) => typeof text === 'string' && text.trim() !== '');
+  return typeof words === 'string' ? sentenceOf(words.replaceAll(key, '…'), otherwise) : otherwise;
+}
+
+/** By name where there is one: the numbers from 8 on changed their meaning (sheet, section 5). Names come in any case. */
+function statusOf({ status_text: text, status }: JsonObject): Status | undefined {
+  for (const name of [text, status]) {
+    const known = typeof name === 'string' ? NAMES.get(name.toLowerCase()) : undefined;
+    if (known) return known;
+  }
+  return typeof status === 'number' ? STATUSES[status] : undefined;
+}
+
+/** Percent (seed page, "stream live updates"); the typed task has no such field, so it is there only if the worker tells. */
+function progressOf(told: JsonValue | undefined): number | undefined {
+  return typeof told === 'number' && told >= 0 ? Math.min(told, 100) / 100 : undefined;
+}
+
+type Handle = { readonly task: string; readonly startedAt: number };
+
+function readHandle(handle: JsonValue): Handle {
+  if (isJsonObject(handle) && isTaskId(handle.task) && typeof handle.startedAt === 'number') {
+    return { task: handle.task, startedAt: handle.startedAt };
+  }
+  throw new TerminalError('The provider was asked about a run that it did not start.', { code: 'internal' });
+}
+
+/** Opaque (sheet, section 4), but it becomes part of a path. */
+function isTaskId(id: JsonValue | undefined): id is string {
+  return typeof id === 'string' && /^[\w-]{1,200}$/.test(id);
+}
+
+function parsed(body: Uint8Array): JsonValue | undefined {
+  try {
+    return JSON.parse(Buffer.from(body).toString('utf8'));
+  } catch {
+    return undefined;
+  }
+}
