@@ -1,0 +1,313 @@
+import { createServer } from 'node:http';
+import { type JsonObject, type JsonValue, type Run, systemClock, TerminalError, type Upstream } from '@claimcheck/core';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
+import { httpRoute } from './_http-route.ts';
+import http from './http.ts';
+import { openProviders } from './index.ts';
+import simulator, { FILE_ROUTE, KEY, QUEUE_ROUTE } from './simulators/http.ts';
+import type { Simulated } from './simulators/simulator.ts';
+import { aRun, finish } from './testing/run.ts';
+
+const RUN_MS = 20;
+const FOX = { prompt: 'a fox' };
+
+let server: Simulated;
+let upstream: Upstream;
+
+beforeEach(async () => {
+  server = await simulator.start({ port: 0, runMs: RUN_MS });
+  upstream = open(simulator.environment(server.baseUrl));
+});
+afterEach(() => server[Symbol.asyncDispose]());
+
+function open(environment: Readonly<Record<string, string>>): Upstream {
+  return openProviders([http], environment).upstreams.get('http') ?? expect.unreachable('http is on');
+}
+
+function routed(route: object = QUEUE_ROUTE, parameters: JsonObject = FOX, given: Partial<Omit<Run, 'parameters' | 'storeFile'>> = {}) {
+  return aRun(parameters, { model: JSON.stringify(route), ...given });
+}
+
+async function handleOf(run: Run, at = upstream): Promise<JsonValue> {
+  const step = await at.start(run);
+  return step.kind === 'running' ? step.handle : expect.unreachable('a queue does not answer with the result');
+}
+
+const failure = (promise: Promise<unknown>) =>
+  promise.then(
+    (value) => expect.unreachable(`it did not fail, but: ${JSON.stringify(value)}`),
+    (error: unknown) => error,
+  );
+
+/** Another server for one test, which answers everything alike and keeps the paths that were asked for. */
+async function startFixed(status: number, body: unknown, headers: Record<string, string> = { 'content-type': 'application/json' }) {
+  const paths: string[] = [];
+  const fixed = createServer((request, response) => {
+    paths.push(request.url ?? '');
+    response.writeHead(status, headers).end(Buffer.isBuffer(body) ? body : JSON.stringify(body));
+  });
+  await new Promise<void>((resolve) => fixed.listen(0, '127.0.0.1', resolve));
+  onTestFinished(() => void fixed.close());
+  const address = fixed.address();
+  const port = typeof address === 'object' && address ? address.port : expect.unreachable();
+  return { paths, upstream: open({ HTTP_BASE_URL: `http://127.0.0.1:${port}`, HTTP_KEY: KEY }) };
+}
+
+describe('a queue', () => {
+  test('is asked exactly as the route says, from the submission to the result', async () => {
+    const { run } = routed();
+    await finish(upstream, run);
+    const [submit, ...others] = server.requests;
+    expect([submit?.method, submit?.path, submit?.body]).toEqual(['POST', '/jobs', { input: FOX }]);
+    expect(submit?.headers).toMatchObject({
+      'x-key': KEY,
+      'idempotency-key': run.idempotencyKey,
+      'content-type': 'application/json',
+    });
+    const asked = others.map(({ method, path, body }) => `${method} ${path} ${body}`);
+    expect(new Set(asked)).toEqual(new Set(['GET /jobs/job%201 ', 'GET /jobs/job%201/result ']));
+    expect(asked.at(-1)).toBe('GET /jobs/job%201/result ');
+  });
+
+  test('gives links as they are, with what the expressions read', async () => {
+    const { run, files } = routed();
+    expect(await finish(upstream, run)).toEqual({
+      media: [{ location: { url: `${server.url}/files/fox.png` }, contentType: 'image/png', fileName: 'fox.png', width: 1, height: 1 }],
+      seed: 42,
+      nsfw: [false],
+    });
+    expect(files).toEqual([]);
+  });
+
+  test('tells its progress, and a state of before is no reason to give up', async () => {
+    server.inject('backwards');
+    const { run } = routed();
+    const handle = await handleOf(run);
+    expect(await upstream.check(run, handle)).toMatchObject({ kind: 'running', progress: 0 });
+    await expect.poll(() => upstream.check(run, handle), { interval: 1 }).toMatchObject({ kind: 'finished' });
+  });
+
+  test('is looked at as often as the route says, later less often, five seconds apart at most', async () => {
+    const slow = { ...QUEUE_ROUTE, poll_seconds: 2 };
+    const long = await simulator.start({ port: 0, runMs: 3_600_000 });
+    onTestFinished(() => long[Symbol.asyncDispose]());
+    const at = open(simulator.environment(long.baseUrl));
+    const first = await at.start(routed(slow).run);
+    expect(first).toMatchObject({ checkAfterMs: 2000 });
+    const later = { now: () => systemClock.now() + 3_600_000, sleep: systemClock.sleep };
+    const { run } = routed(slow, FOX, { clock: later });
+    expect(await at.check(run, first.kind === 'running' ? first.handle : null)).toMatchObject({ checkAfterMs: 5000 });
+  });
+
+  test('is resumed by the handle by another worker, with one submission', async () => {
+    const handle = await handleOf(routed().run);
+    const other = open(simulator.environment(server.baseUrl));
+    const resumed = routed().run;
+    await expect.poll(() => other.check(resumed, handle), { interval: 1 }).toMatchObject({ kind: 'finished' });
+    expect(server.submitted).toBe(1);
+  });
+
+  test('is told when a run is cancelled, also when it no longer knows it', async () => {
+    const { run } = routed();
+    const handle = await handleOf(run);
+    await upstream.cancel?.(run, handle);
+    await upstream.cancel?.(run, handle);
+    expect(server.requests.at(-1)).toMatchObject({ method: 'DELETE', path: '/jobs/job%201' });
+  });
+
+  test.each([
+    ['fail', { name: 'TerminalError', code: 'provider_error', message: 'out of paint' }],
+    ['refuse', { name: 'TerminalError', code: 'content_refused', message: 'the prompt is against the rules' }],
+  ] as const)('that ends with "%s" ends the job, with the sentence of the upstream', async (fault, error) => {
+    server.inject(fault);
+    expect(await failure(finish(upstream, routed().run))).toMatchObject(error);
+  });
+
+  test('that does not say how to find the run again may have started it', async () => {
+    const { run } = routed({ ...QUEUE_ROUTE, handle: 'body.nothing' });
+    expect(await failure(upstream.start(run))).toMatchObject({ name: 'RetryableError', mayHaveStarted: true });
+  });
+
+  test('that tells of an unknown state fails the attempt, which can be tried again', async () => {
+    const { run } = routed({ ...QUEUE_ROUTE, state: '"resting"' });
+    expect(await failure(upstream.check(run, await handleOf(run)))).toMatchObject({ name: 'RetryableError' });
+  });
+
+  test.each(['../../admin', '..', 'a/b?c=d#e', 'http://127.0.0.1:1/'])('cannot lead requests elsewhere by calling a run %j', async (id) => {
+    const fixed = await startFixed(200, { id, state: 'busy' });
+    const { run } = routed({ ...QUEUE_ROUTE, submit: { path: '/jobs' }, poll: { path: '/jobs/{handle}' } });
+    await fixed.upstream.check(run, await handleOf(run, fixed.upstream)).catch(() => undefined);
+    expect(fixed.paths.every((path) => /^\/jobs(\/[^/?#]+)?$/.test(path) && !path.endsWith('..'))).toBe(true);
+  });
+});
+
+describe('an upstream that answers with the result', () => {
+  test('has its bytes stored when the route reads nothing out of them', async () => {
+    const { run, files } = routed(FILE_ROUTE);
+    expect(await upstream.start(run)).toMatchObject({
+      kind: 'finished',
+      output: { media: [{ location: { asset: 'file-1' }, contentType: 'image/png' }] },
+    });
+    expect(
+      Buffer.from(files[0]?.bytes ?? [])
+        .subarray(1, 4)
+        .toString(),
+    ).toBe('PNG');
+    expect(server.requests[0]?.body).toEqual(FOX);
+  });
+
+  test('may put files inside of JSON, which go no further than the asset store', async () => {
+    const png = await (await fetch(`${server.url}/files/fox.png`)).arrayBuffer();
+    const base64 = Buffer.from(png).toString('base64');
+    const fixed = await startFixed(200, { a: `data:image/png;base64,${base64}`, b: base64, c: 'https://example.com/c.webp' });
+    const { run, files } = routed({ submit: { path: '/' }, outputs: '[body.a, {"data": body.b, "width": 3, "height": 4}, body.c]' });
+    const step = await fixed.upstream.start(run);
+    expect(step).toMatchObject({
+      output: {
+        media: [
+          { location: { asset: 'file-1' }, contentType: 'image/png' },
+          { location: { asset: 'file-2' }, contentType: 'image/png', width: 3, height: 4 },
+          { location: { url: 'https://example.com/c.webp' }, contentType: 'image/webp' },
+        ],
+      },
+    });
+    expect(files).toHaveLength(2);
+    expect(JSON.stringify(step)).not.toContain(base64.slice(0, 20));
+  });
+
+  test('may answer with words and other JSON', async () => {
+    const fixed = await startFixed(200, { choices: [{ message: { content: 'Hello' } }], usage: { total: 3 } });
+    const { run } = routed({ submit: { path: '/' }, text: 'body.choices[0].message.content', json: 'body.usage' });
+    expect(await fixed.upstream.start(run)).toEqual({ kind: 'finished', output: { media: [], text: 'Hello', json: { total: 3 } } });
+  });
+
+  test.each(['file:///etc/passwd', 'javascript:alert(1)', 7, { url: 'ftp://example.com/a' }])('has no file of %j', async (file) => {
+    const fixed = await startFixed(200, { file });
+    expect(await failure(fixed.upstream.start(routed({ submit: { path: '/' }, outputs: 'body.file' }).run))).toBeInstanceOf(TerminalError);
+  });
+
+  test('without a result is tried again', async () => {
+    const fixed = await startFixed(200, {});
+    expect(await failure(fixed.upstream.start(routed({ submit: { path: '/' }, outputs: 'body.file' }).run))).toMatchObject({
+      name: 'RetryableError',
+    });
+  });
+
+  test.each(['text/html', 'application/json'])('of type %s has no file in its bytes', async (type) => {
+    const fixed = await startFixed(200, { oops: true }, { 'content-type': type });
+    expect(await failure(fixed.upstream.start(routed({ submit: { path: '/' } }).run))).toMatchObject({ name: 'RetryableError' });
+  });
+});
+
+describe('errors', () => {
+  test.each([
+    ['429', { name: 'RetryableError', retryAfterMs: 1000 }],
+    ['500', { name: 'RetryableError', mayHaveStarted: false }],
+    ['html', { name: 'RetryableError', mayHaveStarted: true }],
+    ['truncated', { name: 'RetryableError', mayHaveStarted: true }],
+  ] as const)('%s at the submission can be tried again, and says whether a run may have begun', async (fault, error) => {
+    server.inject(fault);
+    expect(await failure(upstream.start(routed().run))).toMatchObject(error);
+  });
+
+  test.each(['429', '500', 'html', 'truncated'] as const)('%s at a look can be tried again', async (fault) => {
+    const { run } = routed();
+    const handle = await handleOf(run);
+    server.inject(fault);
+    expect(await failure(upstream.check(run, handle))).toMatchObject({ name: 'RetryableError', mayHaveStarted: false });
+  });
+
+  test('an answer that takes longer than the route allows can be tried again', async () => {
+    server.inject('slow');
+    const clock = { now: systemClock.now, sleep: (_ms: number, signal?: AbortSignal) => systemClock.sleep(10, signal) };
+    expect(await failure(upstream.start(routed(QUEUE_ROUTE, FOX, { clock }).run))).toMatchObject({
+      name: 'RetryableError',
+      mayHaveStarted: true,
+    });
+  });
+
+  test('parameters that are refused are the fault of the input', async () => {
+    const error = { name: 'TerminalError', code: 'invalid_input', message: 'prompt must be text' };
+    expect(await failure(upstream.start(routed(QUEUE_ROUTE, {}).run))).toMatchObject(error);
+    const { error: _unread, ...route } = QUEUE_ROUTE;
+    expect(await failure(upstream.start(routed(route, {}).run))).toMatchObject({
+      code: 'invalid_input',
+      message: 'The provider refused the request with status 422.',
+    });
+  });
+
+  test('a refusal may say that trying again can help', async () => {
+    const fixed = await startFixed(409, {});
+    const route = { submit: { path: '/' }, error: '{"message": "Still warming up", "retry": true}' };
+    expect(await failure(fixed.upstream.start(routed(route).run))).toMatchObject({ name: 'RetryableError', message: 'Still warming up' });
+    const plain = { submit: { path: '/' } };
+    expect(await failure(fixed.upstream.start(routed(plain).run))).toMatchObject({ name: 'TerminalError' });
+  });
+
+  test('a wrong key is not tried again, and never shown', async () => {
+    upstream = open({ HTTP_BASE_URL: server.baseUrl, HTTP_KEY: 'another-key-entirely' });
+    const error = await failure(upstream.start(routed().run));
+    expect(error).toBeInstanceOf(TerminalError);
+    expect(JSON.stringify([error, String(error)])).not.toContain('another-key-entirely');
+  });
+
+  test('a key that the upstream repeats is not shown', async () => {
+    const fixed = await startFixed(400, { message: `who is ${KEY}?` });
+    const route = { submit: { path: '/' }, error: 'body.message' };
+    expect(await failure(fixed.upstream.start(routed(route).run))).toMatchObject({ message: 'who is …?' });
+  });
+
+  test.each([
+    ['no JSON', 'flux'],
+    ['no route', '{"submit":{"path":"/jobs"},"polls":{}}'],
+    ['an expression that fails', JSON.stringify({ submit: { path: '/jobs', body: '$error("no")' } })],
+  ])('a model with %s in its place is nothing that trying again could mend, and nothing is sent', async (_what, model) => {
+    expect(await failure(upstream.start(aRun(FOX, { model }).run))).toMatchObject({ name: 'TerminalError', code: 'internal' });
+    expect(server.requests).toEqual([]);
+  });
+
+  test('a route that needs a key that is not set says so, and nothing is sent', async () => {
+    upstream = open({ HTTP_BASE_URL: server.baseUrl });
+    expect(await failure(upstream.start(routed().run))).toMatchObject({
+      name: 'TerminalError',
+      message: expect.stringContaining('HTTP_KEY'),
+    });
+    expect(server.requests).toEqual([]);
+  });
+});
+
+describe('a route', () => {
+  const faultsOf = (route: object) =>
+    httpRoute.safeParse(route).error?.issues.map(({ path, message }) => `${path.join('.')} ${message}`) ?? [];
+  const submit = { path: '/jobs' };
+
+  test('is fine when it has a submission', () => {
+    expect([faultsOf({ submit }), faultsOf(QUEUE_ROUTE), faultsOf(FILE_ROUTE)]).toEqual([[], [], []]);
+  });
+
+  test.each<[string, object, RegExp]>([
+    ['an expression that cannot be compiled', { submit, outputs: 'body.(' }, /^outputs is not valid JSONata: /],
+    ['looks without a handle and a state', { submit, poll: submit }, /^handle is needed by poll$/],
+    ['a result without looks', { submit, result: submit }, /^poll is needed by result$/],
+    ['a key in a path', { submit: { path: '/jobs?key={key}' } }, /^submit\.path may hold/],
+    ['a handle in the submission', { submit: { path: '/jobs/{handle}' } }, /^submit cannot know the handle/],
+    ['a path that is an address', { submit: { path: 'http://127.0.0.1/' } }, /^submit\.path must start with \//],
+    ['a header of the connection', { submit: { ...submit, headers: { host: 'a' } } }, /is not for routes to choose/],
+    ['a header with a line break', { submit: { ...submit, headers: { a: 'b\r\nc: d' } } }, /must be printable ASCII/],
+    ['a member that nobody knows', { submit, polls: submit }, /polls/],
+  ])('with %s is refused, with the place', (_what, route, fault) => {
+    expect(faultsOf(route)).toContainEqual(expect.stringMatching(fault));
+  });
+});
+
+describe('settings', () => {
+  test('without an address it is off', () => {
+    expect(openProviders([http], { HTTP_KEY: KEY }).off.get('http')).toBe('HTTP_BASE_URL is not set');
+  });
+
+  test('paths follow the address, whose slashes at the end are dropped', async () => {
+    upstream = open({ HTTP_BASE_URL: `${server.baseUrl}/v1//`, HTTP_KEY: KEY });
+    await upstream.start(routed().run).catch(() => undefined);
+    expect(server.requests[0]?.path).toBe('/v1/jobs');
+  });
+});

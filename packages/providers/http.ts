@@ -1,0 +1,257 @@
+/**
+ * Any upstream that takes a job over HTTP, without an adapter of its own: requests and the reading of answers are written down in a route
+ * (see `_http-route.ts`), which is a JSON object in the place of the provider's model id. Media inside of answers go to the asset store.
+ */
+import {
+  isJsonObject,
+  type JsonObject,
+  type JsonValue,
+  type Provider,
+  RetryableError,
+  type Run,
+  type Step,
+  TerminalError,
+  type Upstream,
+} from '@claimcheck/core';
+import { z } from 'zod';
+import { keySetting } from './_base-url.ts';
+import { type CallAnswer, call, jsonOf } from './_call.ts';
+import { readHttpOutput } from './_http-output.ts';
+import { type HttpRoute, type HttpRouteRequest, httpRoute } from './_http-route.ts';
+import { compile } from './_jsonata.ts';
+import { checkAfterMs } from './_pace.ts';
+import { sentenceOf } from './_sentence.ts';
+
+interface Settings {
+  readonly HTTP_BASE_URL?: string | undefined;
+  readonly HTTP_KEY?: string | undefined;
+}
+
+/** Where requests go, and with what. */
+interface Target {
+  readonly baseUrl: string;
+  readonly key: string | undefined;
+}
+
+const handleSchema = z.object({
+  /** What the route's expression has read. */
+  reference: z.union([z.string().min(1), z.number(), z.record(z.string(), z.union([z.string(), z.number()]))]),
+  startedAt: z.number(),
+});
+type Handle = z.infer<typeof handleSchema>;
+
+const BYTES_MAX = 32_000_000;
+const LOOK_MS_MAX = 5_000;
+
+/** Which request an answer belongs to decides what a refusal means. */
+type Stage = 'submit' | 'poll' | 'result';
+
+const http: Provider<Settings> = {
+  name: 'http',
+  settings: z.object({
+    /** What the paths of routes follow, such as http://10.0.0.9:8000/v1. Unset: off. */
+    HTTP_BASE_URL: z
+      .url({ protocol: /^https?$/, error: 'must be an address that starts with http:// or https://' })
+      .transform((url) => url.replace(/\/+$/, ''))
+      .optional(),
+    /** Stands for `{key}` in the headers of routes. */
+    HTTP_KEY: keySetting(),
+  }),
+  open({ HTTP_BASE_URL: baseUrl, HTTP_KEY: key }) {
+    return baseUrl === undefined ? { off: 'HTTP_BASE_URL is not set' } : openAt({ baseUrl, key });
+  },
+};
+export default http;
+
+function openAt(target: Target): Upstream {
+  return {
+    async start(run) {
+      const route = readRoute(run.model);
+      const answer = await send(target, run, route.submit, { method: 'POST', stage: 'submit' });
+      await refuse(target, run, route, answer, 'submit');
+      if (!route.poll) return finish(run, route, answer);
+      const reference = await read('handle', route.handle, viewOf(run, answer, jsonOf(answer)));
+      const handle = handleSchema.safeParse({ reference, startedAt: run.clock.now() });
+      if (!handle.success) {
+        throw new RetryableError('The provider took the request and did not say how to find it again.', { mayHaveStarted: true });
+      }
+      return running(run, route, handle.data);
+    },
+    async check(run, value) {
+      const route = readRoute(run.model);
+      const handle = readHandle(value);
+      if (!route.poll) throw new TerminalError('The route of this model no longer says how to look at a run.', { code: 'internal' });
+      const answer = await send(target, run, route.poll, { handle, stage: 'poll' });
+      await refuse(target, run, route, answer, 'poll');
+      const view = viewOf(run, answer, jsonOf(answer), handle);
+      const state = await read('state', route.state, view);
+      if (state === 'running') return running(run, route, handle, await read('progress', route.progress, view));
+      if (state === 'failed')
+        throw failureOf(target, await read('error', route.error, view), { message: 'The run failed at the provider.' });
+      if (state === 'refused') {
+        const message = 'The provider refused the content.';
+        throw failureOf(target, await read('error', route.error, view), { message, code: 'content_refused' });
+      }
+      if (state !== 'succeeded') throw new RetryableError('The provider told of a state that is not known.');
+      if (!route.result) return finish(run, route, answer, handle);
+      const result = await send(target, run, route.result, { handle, stage: 'result' });
+      await refuse(target, run, route, result, 'result');
+      return finish(run, route, result, handle);
+    },
+    async cancel(run, value) {
+      const { cancel } = readRoute(run.model);
+      if (!cancel) return;
+      const answer = await send(target, run, cancel, { handle: readHandle(value), method: 'DELETE', stage: 'poll' });
+      // Other 4xx say that the run has ended, or that it cannot be stopped.
+      if ([401, 403, 429].includes(answer.status) || answer.status >= 500) jsonOf(answer);
+    },
+  };
+}
+
+/** Expressions are compiled at each use: they are short, and an adapter keeps nothing. @throws TerminalError for a route that is wrong. */
+function readRoute(model: string): HttpRoute {
+  const route = httpRoute.safeParse(parse(model));
+  if (route.success) return route.data;
+  const places = route.error.issues.map(({ path }) => path.join('.') || 'all of it').join(', ');
+  throw new TerminalError(`The route of this model is wrong: ${places}.`.slice(0, 300), { code: 'internal', cause: route.error });
+}
+
+interface Sending {
+  readonly stage: Stage;
+  readonly handle?: Handle;
+  readonly method?: 'POST' | 'DELETE';
+}
+
+async function send(target: Target, run: Run, request: HttpRouteRequest, { stage, handle, method }: Sending): Promise<CallAnswer> {
+  const fill = (text: string, encode: (value: string) => string) =>
+    text.replace(/\{([\w.]+)\}/g, (_all, name: string) => encode(substituteFor(name, target, run, handle)));
+  const headers = Object.entries(request.headers).map(([name, text]) => [name, fill(text, asHeader)]);
+  const body = await bodyOf(request, stage, run, handle);
+  return call({
+    url: `${target.baseUrl}${fill(request.path, asPathPart)}`,
+    method: request.method ?? method ?? 'GET',
+    headers: { accept: '*/*', ...Object.fromEntries(headers) },
+    // A GET cannot have a body.
+    ...(body !== undefined && request.method !== 'GET' && { json: body }),
+    timeoutMs: request.timeout_seconds * 1000,
+    bytesMax: BYTES_MAX,
+    startsRun: stage === 'submit',
+    signal: run.signal,
+    clock: run.clock,
+  });
+}
+
+async function bodyOf({ body }: HttpRouteRequest, stage: Stage, run: Run, handle: Handle | undefined): Promise<JsonValue | undefined> {
+  if (body === undefined) return stage === 'submit' ? run.parameters : undefined;
+  const { parameters, idempotencyKey, jobId, attempt } = run;
+  return read('body', body, { parameters, idempotency_key: idempotencyKey, job_id: jobId, attempt, handle: handle?.reference ?? null });
+}
+
+/** What a `{name}` stands for. @throws TerminalError for a member that the handle does not have, or a key that is not set. */
+function substituteFor(name: string, { key }: Target, run: Run, handle: Handle | undefined): string {
+  if (name === 'idempotency_key') return run.idempotencyKey;
+  if (name === 'job_id') return run.jobId;
+  if (name === 'key') {
+    if (key === undefined) throw new TerminalError('The route of this model needs a key, and HTTP_KEY is not set.', { code: 'internal' });
+    return key;
+  }
+  const reference = handle?.reference;
+  const member = typeof reference === 'object' ? reference[name.slice('handle.'.length)] : name === 'handle' ? reference : undefined;
+  if (member === undefined || member === '') throw new TerminalError(`The provider did not tell the ${name} of the run.`);
+  return String(member);
+}
+
+/** One segment at most: with slashes and dots a handle could lead to another address. */
+function asPathPart(value: string): string {
+  if (value === '.' || value === '..') throw new TerminalError('The provider told of a run that cannot be asked for.');
+  return encodeURIComponent(value.toWellFormed());
+}
+
+function asHeader(value: string): string {
+  if (!/^[\x20-\x7e]*$/.test(value)) throw new TerminalError('The provider told of a run that cannot be asked for.');
+  return value;
+}
+
+/** What expressions over an answer see. */
+function viewOf(run: Run, { status }: CallAnswer, body: JsonValue | undefined, handle?: Handle): JsonObject {
+  return { status, body: body ?? null, parameters: run.parameters, handle: handle?.reference ?? null };
+}
+
+async function read(name: string, expression: string | undefined, view: JsonObject): Promise<JsonValue | undefined> {
+  return expression === undefined ? undefined : compile(name, expression).evaluate(view);
+}
+
+/** Resolves for an answer with a status of 2xx. @throws what any other one means. */
+async function refuse(target: Target, run: Run, route: HttpRoute, answer: CallAnswer, stage: Stage): Promise<void> {
+  const { status, json } = answer;
+  if (status >= 200 && status < 300) return;
+  if (status < 400 || status >= 500 || [401, 403, 429].includes(status)) {
+    jsonOf(answer);
+    throw new RetryableError(`The provider answered with status ${status}.`);
+  }
+  throw failureOf(target, await read('error', route.error, viewOf(run, answer, json)), {
+    message: `The provider refused the request with status ${status}.`,
+    ...(stage === 'submit' && (status === 400 || status === 422) && { code: 'invalid_input' }),
+    // A run that was there, or a result that shall come.
+    canRetry: stage !== 'submit' && [404, 409, 425].includes(status),
+  });
+}
+
+const toldSchema = z.object({
+  message: z.string().optional().catch(undefined),
+  code: z.enum(['provider_error', 'content_refused', 'invalid_input']).optional().catch(undefined),
+  retry: z.boolean().optional().catch(undefined),
+});
+
+interface Untold {
+  readonly message: string;
+  readonly code?: 'content_refused' | 'invalid_input';
+  readonly canRetry?: boolean;
+}
+
+/** The error that a route's expression describes, completed by what is known without it. */
+function failureOf({ key }: Target, value: JsonValue | undefined, untold: Untold): TerminalError | RetryableError {
+  const told = toldSchema.safeParse(typeof value === 'string' ? { message: value } : value).data ?? {};
+  const shown = key === undefined ? told.message : told.message?.replaceAll(key, '…');
+  const message = sentenceOf(shown, untold.message);
+  const code = told.code ?? untold.code ?? 'provider_error';
+  return (told.retry ?? untold.canRetry ?? false) ? new RetryableError(message, { code }) : new TerminalError(message, { code });
+}
+
+async function finish(run: Run, route: HttpRoute, answer: CallAnswer, handle?: Handle): Promise<Step> {
+  const isFile = route.outputs === undefined && route.text === undefined && route.json === undefined;
+  const view = viewOf(run, answer, isFile ? null : jsonOf(answer), handle);
+  const output = await readHttpOutput(run, answer, {
+    isFile,
+    files: await read('outputs', route.outputs, view),
+    text: await read('text', route.text, view),
+    json: await read('json', route.json, view),
+    seed: await read('seed', route.seed, view),
+  });
+  return { kind: 'finished', output };
+}
+
+function running(run: Run, route: HttpRoute, handle: Handle, progress?: JsonValue): Step {
+  const firstMs = route.poll_seconds * 1000;
+  return {
+    kind: 'running',
+    handle: { ...handle },
+    ...(typeof progress === 'number' && progress >= 0 && progress <= 1 && { progress }),
+    checkAfterMs: checkAfterMs(run, handle.startedAt, { firstMs, mostMs: Math.max(firstMs, LOOK_MS_MAX) }, false),
+  };
+}
+
+function readHandle(value: JsonValue): Handle {
+  const handle = handleSchema.safeParse(value);
+  if (!handle.success) throw new TerminalError('The provider was asked about a run that is not its own.', { code: 'internal' });
+  return handle.data;
+}
+
+function parse(model: string): JsonValue {
+  try {
+    const route: JsonValue = JSON.parse(model);
+    return isJsonObject(route) ? route : null;
+  } catch {
+    return null;
+  }
+}
