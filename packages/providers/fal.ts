@@ -1,0 +1,228 @@
+/**
+ * fal: a run is submitted to its queue, then polled, or told of by a signed webhook. Sections in comments are of the protocol sheet fal.md.
+ * The queue tries runs again by itself (section 5), and recognises no repeated submission (section 10).
+ */
+import { createHash, createPublicKey, type KeyObject, verify } from 'node:crypto';
+import {
+  type Callback,
+  isJsonObject,
+  type JsonValue,
+  type Provider,
+  RetryableError,
+  type Run,
+  type Step,
+  TerminalError,
+} from '@claimcheck/core';
+import { z } from 'zod';
+import { baseUrlSetting, keySetting } from './_base-url.ts';
+import { type CallAnswer, call, jsonOf } from './_call.ts';
+import { type CallbackKeys, keepCallbackKeys } from './_callback-keys.ts';
+import { falError, isInProgress } from './_fal-errors.ts';
+import { readFalOutput } from './_fal-output.ts';
+import { progressIn } from './_log-progress.ts';
+import { tryLook } from './_look.ts';
+import { checkAfterMs } from './_pace.ts';
+
+/** The vendor's client polls every half second (section 10). */
+const PACE = { firstMs: 500, mostMs: 5_000 };
+/** Pictures of a run with `sync_mode` are inside of its result. */
+const RESULT_BYTES_MAX = 32_000_000;
+/** A webhook whose time differs by more is a replay, or has a broken clock behind it (section 7). */
+const TOLERANCE_SECONDS = 300;
+const KEYS_TIMEOUT_MS = 10_000;
+const KEYS_BYTES_MAX = 100_000;
+
+const settings = z.object({
+  /** The vendor's key, `id:secret` (section 4). Without it the provider is off. */
+  FAL_KEY: keySetting(),
+  /** The queue (section 1). */
+  FAL_BASE_URL: baseUrlSetting('https://queue.fal.run'),
+  /** Where the public keys of its webhooks are (section 7), which is another host than the queue's. */
+  FAL_JWKS_URL: baseUrlSetting('https://rest.fal.ai/.well-known/jwks.json'),
+});
+
+/** What calls need besides the run. */
+interface Account {
+  readonly key: string;
+  readonly baseUrl: string;
+}
+
+interface Handle {
+  /** Model id without its sub path: all that the addresses of a run have of it (section 1). */
+  readonly app: string;
+  readonly requestId: string;
+  readonly startedAt: number;
+}
+
+const fal: Provider<z.infer<typeof settings>> = {
+  name: 'fal',
+  settings,
+  open({ FAL_KEY: key, FAL_BASE_URL: baseUrl, FAL_JWKS_URL: jwksUrl }) {
+    if (key === undefined) return { off: 'FAL_KEY is not set' };
+    const account = { key, baseUrl };
+    const keys = keepCallbackKeys((clock) => fetchKeys(jwksUrl, clock));
+    return {
+      start: (run) => start(account, run),
+      check: (run, handle) => check(account, run, handle),
+      cancel: (run, handle) => cancel(account, run, handle),
+      receive: (run, callback) => receive(account, keys, run, callback),
+    };
+  },
+};
+export default fal;
+
+async function start(account: Account, run: Run): Promise<Step> {
+  const path = pathOf(run.model);
+  const query = run.callbackUrl === undefined ? '' : `?fal_webhook=${encodeURIComponent(run.callbackUrl)}`;
+  const answer = await call({ ...requestTo(account, run, `/${path}${query}`), method: 'POST', json: run.parameters, startsRun: true });
+  if (!isSuccess(answer)) throw falError(answer, account.key);
+  const body = jsonOf(answer);
+  const requestId = isJsonObject(body) ? body.request_id : undefined;
+  // One that is not a plain word would make another address of the ones built from it.
+  if (typeof requestId !== 'string' || !/^[\w-]{1,200}$/.test(requestId)) {
+    throw new RetryableError('The provider did not tell which run it started.', { mayHaveStarted: true });
+  }
+  return running(run, { app: appOf(path), requestId, startedAt: run.clock.now() });
+}
+
+/** `status_url` and `response_url` are not used: they are made from the id, so that no answer can send the key elsewhere. */
+async function check(account: Account, run: Run, handle: JsonValue): Promise<Step> {
+  const known = readHandle(handle);
+  const status = await tryLook(() => readStatus(account, run, known));
+  if (status.kind === 'later') return { ...running(run, known), checkAfterMs: status.checkAfterMs };
+  if (!status.seen.isOver) return { ...running(run, known), ...status.seen.progress };
+  return readResult(account, run, known);
+}
+
+/** Success and failure look alike in the status of older stacks; the result tells them apart (section 2). */
+async function readStatus(account: Account, run: Run, { app, requestId }: Handle) {
+  const answer = await call(requestTo(account, run, `/${app}/requests/${requestId}/status?logs=1`));
+  if (answer.status >= 400 && answer.status < 500) throw falError(answer, account.key);
+  const body = jsonOf(answer);
+  const { status, logs } = isJsonObject(body) ? body : {};
+  if (status !== 'IN_QUEUE' && status !== 'IN_PROGRESS' && status !== 'COMPLETED') {
+    throw new RetryableError('The provider answered with a status that is not known.');
+  }
+  const lines = (Array.isArray(logs) ? logs : []).slice(-50).map((entry) => (isJsonObject(entry) ? entry.message : ''));
+  return { isOver: status === 'COMPLETED', progress: status === 'IN_PROGRESS' ? progressIn(lines.join('\n')) : {} };
+}
+
+/** The model's own answer, its status included (section 2). @throws for a run that failed. */
+async function readResult(account: Account, run: Run, known: Handle): Promise<Step> {
+  const looked = await tryLook(async () => {
+    const { app, requestId } = known;
+    const answer = await call({ ...requestTo(account, run, `/${app}/requests/${requestId}`), bytesMax: RESULT_BYTES_MAX });
+    if (isInProgress(answer)) throw new RetryableError('The result is not there yet.');
+    // Said by the queue, or by something in front of it, and not by the run: the result may be had later.
+    if (isSuccess(answer) || answer.status === 429 || (answer.status >= 500 && !isJsonObject(answer.json))) jsonOf(answer);
+    return answer;
+  });
+  if (looked.kind === 'later') return { ...running(run, known), checkAfterMs: looked.checkAfterMs };
+  const { seen: answer } = looked;
+  if (!isSuccess(answer)) throw falError(answer, account.key);
+  return { kind: 'finished', output: await readFalOutput(run, jsonOf(answer)) };
+}
+
+/** 2xx when it was asked to stop, 400 when it has ended, 404 when it is gone (section 6): in all cases there is nothing more to do. */
+async function cancel(account: Account, run: Run, handle: JsonValue): Promise<void> {
+  const { app, requestId } = readHandle(handle);
+  const answer = await call({ ...requestTo(account, run, `/${app}/requests/${requestId}/cancel`), method: 'PUT' });
+  if (!isSuccess(answer) && answer.status !== 400 && answer.status !== 404) throw falError(answer, account.key);
+}
+
+async function receive(
+  account: Account,
+  keys: CallbackKeys<readonly KeyObject[]>,
+  run: Run,
+  callback: Callback,
+): Promise<Step | undefined> {
+  const { handle, body: bytes } = callback;
+  // Every customer of the vendor can have it sign webhooks; only the id ties one to this run.
+  if (handle === undefined || !isFresh(run, callback)) return undefined;
+  const known = readHandle(handle);
+  if (!(await keys.accept(run.clock, (publicKeys) => isSigned(callback, publicKeys)))) return undefined;
+  const body = parse(bytes);
+  if (!isJsonObject(body)) return undefined;
+  // The two differ after a retry inside of the queue (section 7).
+  if (body.request_id !== known.requestId && body.gateway_request_id !== known.requestId) return undefined;
+  if (body.status === 'OK' && body.payload !== undefined && body.payload !== null) {
+    return { kind: 'finished', output: await readFalOutput(run, body.payload) };
+  }
+  // How it failed is told best by the result: the webhook has no headers of it. So has one whose output could not be put into it.
+  return body.status === 'OK' || body.status === 'ERROR' ? check(account, run, handle) : undefined;
+}
+
+function isFresh({ clock }: Run, { header }: Callback): boolean {
+  const timestamp = header('x-fal-webhook-timestamp') ?? '';
+  return /^\d{1,12}$/.test(timestamp) && Math.abs(clock.now() / 1000 - Number(timestamp)) <= TOLERANCE_SECONDS;
+}
+
+/** Ed25519 over four lines, the last of which is the hash of the exact body (section 7). */
+function isSigned({ header, body }: Callback, publicKeys: readonly KeyObject[]): boolean {
+  const [requestId, userId, timestamp, signature] = ['request-id', 'user-id', 'timestamp', 'signature'].map((name) =>
+    header(`x-fal-webhook-${name}`),
+  );
+  if (!requestId || !userId || !timestamp || !signature || !/^[0-9a-f]{128}$/i.test(signature)) return false;
+  const hash = createHash('sha256').update(body).digest('hex');
+  const message = Buffer.from([requestId, userId, timestamp, hash].join('\n'));
+  return publicKeys.some((publicKey) => verify(null, message, publicKey, Buffer.from(signature, 'hex')));
+}
+
+/** The public keys, from an address that needs no key of ours (section 7). */
+async function fetchKeys(url: string, clock: Run['clock']): Promise<readonly KeyObject[]> {
+  // Several runs may wait for this, so it belongs to none of them and ends with its timeout.
+  const { signal } = new AbortController();
+  const document = jsonOf(await call({ url, timeoutMs: KEYS_TIMEOUT_MS, bytesMax: KEYS_BYTES_MAX, signal, clock }));
+  const entries = isJsonObject(document) && Array.isArray(document.keys) ? document.keys : [];
+  return entries.filter(isJsonObject).flatMap(({ kty, crv, x }) => {
+    // The live document pads with `=`, which Node's import of such keys refuses.
+    const bytes = Buffer.from(typeof x === 'string' ? x : '', 'base64url');
+    if (kty !== 'OKP' || crv !== 'Ed25519' || bytes.length !== 32) return [];
+    return [createPublicKey({ key: { kty, crv, x: bytes.toString('base64url') }, format: 'jwk' })];
+  });
+}
+
+function requestTo({ key, baseUrl }: Account, { signal, clock }: Run, path: string) {
+  return { url: `${baseUrl}${path}`, headers: { authorization: `Key ${key}` }, signal, clock };
+}
+
+function isSuccess({ status }: CallAnswer): boolean {
+  return status >= 200 && status < 300;
+}
+
+function running(run: Run, handle: Handle): Extract<Step, { kind: 'running' }> {
+  return { kind: 'running', handle: { ...handle }, checkAfterMs: checkAfterMs(run, handle.startedAt, PACE) };
+}
+
+/** The old form `110602490-lora` means `110602490/lora` (section 1). */
+function pathOf(model: string): string {
+  return model
+    .replace(/^(\d+)-([^/]+)$/, '$1/$2')
+    .split('/')
+    .map(encodeURIComponent)
+    .join('/');
+}
+
+/** `owner/app`, or three parts behind the name spaces `workflows` and `comfy` (section 1). */
+function appOf(path: string): string {
+  return path
+    .split('/')
+    .slice(0, /^(workflows|comfy)\//.test(path) ? 3 : 2)
+    .join('/');
+}
+
+function readHandle(handle: JsonValue): Handle {
+  const { app, requestId, startedAt } = isJsonObject(handle) ? handle : {};
+  if (typeof app !== 'string' || typeof requestId !== 'string' || typeof startedAt !== 'number') {
+    throw new TerminalError('fal was asked about a run that it did not start.', { code: 'internal' });
+  }
+  return { app, requestId, startedAt };
+}
+
+function parse(bytes: Uint8Array): JsonValue | undefined {
+  try {
+    return JSON.parse(Buffer.from(bytes).toString('utf8'));
+  } catch {
+    return undefined;
+  }
+}
