@@ -1,4 +1,7 @@
-/** Finds the simulators of upstreams. The folder is the registry: every file here is one, except this, `simulator.ts` and tests. */
+/**
+ * Finds the simulators of upstreams. The folder is the registry: every file here is one, except this, `simulator.ts`, tests, and parts,
+ * which start with an underscore.
+ */
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -6,20 +9,22 @@ import type { Simulator } from './simulator.ts';
 
 export { FAULTS, type Fault, type Simulated, type Simulator } from './simulator.ts';
 
-/**
- * Imports every simulator, sorted by name.
- * @throws Error that names the file whose default export is not a simulator, or is one of another name.
- */
-export async function loadSimulators(): Promise<readonly Simulator[]> {
+/** The names of all simulators, sorted. */
+export async function listSimulators(): Promise<readonly string[]> {
   const files = (await readdir(import.meta.dirname)).filter((file) => /^(?!index\.|simulator\.)[a-z0-9-]+\.ts$/.test(file));
-  return Promise.all(files.sort().map(loadSimulator));
+  return files.map((file) => file.slice(0, -'.ts'.length)).sort();
 }
 
-async function loadSimulator(file: string): Promise<Simulator> {
-  const module: { readonly default?: unknown } = await import(pathToFileURL(join(import.meta.dirname, file)).href);
+/**
+ * Imports the simulator of this name, undefined when there is none.
+ * @throws Error when the file's default export is not a simulator, or is one of another name.
+ */
+export async function loadSimulator(name: string): Promise<Simulator | undefined> {
+  if (!(await listSimulators()).includes(name)) return undefined;
+  const module: { readonly default?: unknown } = await import(pathToFileURL(join(import.meta.dirname, `${name}.ts`)).href);
   const simulator = module.default;
-  if (!isSimulator(simulator) || `${simulator.name}.ts` !== file) {
-    throw new Error(`providers/simulators/${file} has no simulator of that name as its default export.`);
+  if (!isSimulator(simulator) || simulator.name !== name) {
+    throw new Error(`providers/simulators/${name}.ts has no simulator of that name as its default export.`);
   }
   return simulator;
 }
