@@ -1,4 +1,4 @@
-import { RetryableError, TerminalError } from '@claimcheck/core';
+import { RetryableError, type Step, TerminalError } from '@claimcheck/core';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { openProviders } from './index.ts';
 import segmind from './segmind.ts';
@@ -67,6 +67,10 @@ async function errorOf(promise: Promise<unknown>) {
     () => expect.unreachable('it must fail'),
     (error: unknown) => error,
   );
+}
+
+function handleOf(step: Step) {
+  return step.kind === 'running' ? step.handle : expect.unreachable('v2 answers before the end');
 }
 
 describe('settings', () => {
@@ -305,18 +309,22 @@ describe('failures of a run', () => {
     expect(error.message.length).toBeLessThanOrEqual(300);
   });
 
-  test('a state that nobody has heard of may be tried again', async () => {
-    const { upstream } = await openAgainst({ body: { status: 'PONDERING' } });
-    expect(await errorOf(upstream.check(aRun(parameters).run, handle))).toBeInstanceOf(RetryableError);
+  test('a state that nobody has heard of means another look', async () => {
+    const { upstream } = await openAgainst({ body: { status: 'PONDERING' } }, completed, {
+      body: { status: 'COMPLETED', output: 'words' },
+    });
+    const { run } = aRun(parameters);
+    expect(await upstream.check(run, handle)).toEqual({ kind: 'running', handle, checkAfterMs: 5000 });
+    expect(await upstream.check(run, handle)).toMatchObject({ kind: 'finished' });
   });
 
-  test('a run that the vendor no longer knows may be tried again', async () => {
-    expect(await errorOf(open().check(aRun(parameters).run, handle))).toBeInstanceOf(RetryableError);
+  test('a run that the vendor does not know, or no longer, fails for good', async () => {
+    expect(await errorOf(open().check(aRun(parameters).run, handle))).toMatchObject({ name: 'TerminalError', code: 'provider_error' });
   });
 
-  test('a result that is not there yet may be tried again', async () => {
+  test('a result that is not there yet means another look', async () => {
     const { upstream } = await openAgainst(completed, { status: 404, body: { error: 'Request abc not found' } });
-    expect(await errorOf(upstream.check(aRun(parameters).run, handle))).toBeInstanceOf(RetryableError);
+    expect(await upstream.check(aRun(parameters).run, handle)).toEqual({ kind: 'running', handle, checkAfterMs: 5000 });
   });
 });
 
@@ -393,19 +401,20 @@ describe('trouble on the way', () => {
     expect((await finish(upstream, aRun(parameters, { model, attempt: 2 }).run)).media).toHaveLength(1);
   });
 
-  test.each(['429', '500', 'html', 'truncated'] as const)(
-    '%s at a look may be tried again, and the handle is still good',
-    async (fault) => {
-      const upstream = open();
-      const { run } = aRun(parameters, { model });
-      const step = await upstream.start(run);
-      if (step.kind !== 'running') return expect.unreachable('v2 answers before the end');
-      simulated.inject(fault);
-      expect(await errorOf(upstream.check(run, step.handle))).toBeInstanceOf(RetryableError);
-      expect(await upstream.check(run, step.handle)).toHaveProperty('kind');
-      expect(simulated.submitted).toBe(1);
-    },
-  );
+  test.each([
+    ['429', expect.any(Number)],
+    ['500', 5000],
+    ['html', 5000],
+    ['truncated', 5000],
+  ] as const)('%s at a look means another look after a while, and no other run', async (fault, checkAfterMs) => {
+    const quick = await simulate(0);
+    const [upstream, { run }] = [open(quick.baseUrl), aRun(parameters, { model })];
+    const saved = handleOf(await upstream.start(run));
+    quick.inject(fault);
+    expect(await upstream.check(run, saved)).toEqual({ kind: 'running', handle: saved, checkAfterMs });
+    expect(await upstream.check(run, saved)).toMatchObject({ kind: 'finished' });
+    expect(quick.submitted).toBe(1);
+  });
 
   test('an answer that is cut off leaves open whether the run was started', async () => {
     simulated.inject('truncated');

@@ -17,6 +17,7 @@ import { z } from 'zod';
 import { baseUrlSetting, keySetting } from './_base-url.ts';
 import { type CallAnswer, call, jsonOf, retryAfterOf } from './_call.ts';
 import { createGate } from './_gate.ts';
+import { tryLook } from './_look.ts';
 import { checkAfterMs } from './_pace.ts';
 import { readResult, readSynchronous } from './_segmind-output.ts';
 import { sentenceOf } from './_sentence.ts';
@@ -94,13 +95,24 @@ async function startSynchronously(account: Account, run: Run): Promise<Step> {
 /** `status_url` and `response_url` are not used: they are made from the id, so that no answer can send the key elsewhere. */
 async function check(account: Account, run: Run, handle: JsonValue): Promise<Step> {
   const known = readHandle(handle);
-  const status = await look(account, run, `/v2/requests/${known.requestId}/status`);
-  if (!isFinished(account, status)) return running(run, known);
+  const looked = await tryLook(() => lookForResult(account, run, known.requestId));
+  if (looked.kind === 'later') return { ...running(run, known), checkAfterMs: looked.checkAfterMs };
+  if (!looked.seen) return running(run, known);
+  return { kind: 'finished', output: await readResult(run, looked.seen) };
+}
+
+/** The result body; undefined while there is none. */
+async function lookForResult(account: Account, run: Run, requestId: string): Promise<JsonObject | undefined> {
+  const status = await ask(account, run, `/v2/requests/${requestId}/status`);
+  // Unknown, or older than an hour (section 5).
+  if (status.status === 404) throw new TerminalError('The provider does not know the run, or no longer.');
+  if (!isFinished(account, bodyOf(account, status))) return undefined;
   // The status has no output (section 4).
-  const result = await look(account, run, `/v2/requests/${known.requestId}`);
+  const answer = await ask(account, run, `/v2/requests/${requestId}`);
+  if (answer.status === 404) throw new RetryableError('The provider does not have the result yet.');
+  const result = bodyOf(account, answer);
   // What is read early looks like the status (section 4).
-  if (!isFinished(account, result)) return running(run, known);
-  return { kind: 'finished', output: await readResult(run, result) };
+  return isFinished(account, result) ? result : undefined;
 }
 
 /** The states of section 5. @throws TerminalError for FAILED, RetryableError for a state nobody has heard of. */
@@ -118,13 +130,6 @@ const REFUSED =
 function failureOf(account: Account, error: JsonValue | undefined): TerminalError {
   const sentence = said(account, error, 'The run failed at the provider.');
   return new TerminalError(sentence, { code: REFUSED.test(sentence) ? 'content_refused' : 'provider_error' });
-}
-
-async function look(account: Account, run: Run, path: string): Promise<JsonObject> {
-  const answer = await ask(account, run, path);
-  // Unknown, or older than an hour (section 5).
-  if (answer.status === 404) throw new RetryableError('The provider does not know the run, or no longer.');
-  return bodyOf(account, answer);
 }
 
 /** The JSON object of an answer; also of 422, which is how a run that FAILED is served (section 2). */
@@ -194,7 +199,7 @@ function said({ key }: Account, text: JsonValue | undefined, otherwise: string):
 }
 
 /** The vendor cannot call back for a run, so a callback URL makes no difference. */
-function running(run: Run, handle: Handle): Step {
+function running(run: Run, handle: Handle): Extract<Step, { kind: 'running' }> {
   return { kind: 'running', handle: { ...handle }, checkAfterMs: checkAfterMs(run, handle.startedAt, PACE, false) };
 }
 
