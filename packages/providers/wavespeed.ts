@@ -1,0 +1,225 @@
+/**
+ * WaveSpeed: a run is a prediction of API v3 that is polled, or told of by a signed webhook. Sections in comments are of the protocol sheet.
+ * No client of the vendor sends an idempotency key and none is known (section 2), so each submission is a new run to pay for.
+ */
+import {
+  type Callback,
+  isJsonObject,
+  type JsonObject,
+  type JsonValue,
+  type Provider,
+  ProviderError,
+  RetryableError,
+  type Run,
+  type Step,
+  TerminalError,
+} from '@claimcheck/core';
+import { z } from 'zod';
+import { baseUrlSetting, keySetting } from './_base-url.ts';
+import { type Call, type CallAnswer, call, jsonOf, retryAfterOf } from './_call.ts';
+import { createGate } from './_gate.ts';
+import { tryLook } from './_look.ts';
+import { checkAfterMs } from './_pace.ts';
+import { sentenceOf } from './_sentence.ts';
+import { isFresh } from './_signed-webhook.ts';
+import { asksForBase64, failureOf, hasEnded, readPrediction } from './_wavespeed-prediction.ts';
+import { isSignedWith, looksSigned } from './_wavespeed-signature.ts';
+
+/** The vendor advises two seconds for pictures and five for videos (section 8). */
+const PACE = { firstMs: 2000, mostMs: 5000 };
+/** Files as text: four pictures of the largest size. */
+const BASE64_BYTES_MAX = 50_000_000;
+/** Answers with files as text that may be in memory at a time. */
+const largeAnswers = createGate(4);
+/** A secret may have been replaced, so a signature that does not fit has it fetched again, but not for every forgery. */
+const SECRET_AGAIN_MS = 60_000;
+
+const settings = z.object({
+  /** The vendor's key. Without it the provider is off. */
+  WAVESPEED_API_KEY: keySetting(),
+  /** Where the vendor is called, before `/api/v3`. */
+  WAVESPEED_BASE_URL: baseUrlSetting('https://api.wavespeed.ai'),
+});
+
+/** What calls need besides the run. */
+interface Account {
+  readonly key: string;
+  readonly baseUrl: string;
+  /** What webhooks are signed with. Kept, because it belongs to the key and not to a run. */
+  secret: { readonly value: string; readonly fetchedAt: number } | undefined;
+}
+
+interface Handle {
+  readonly id: string;
+  readonly startedAt: number;
+}
+
+const wavespeed: Provider<z.infer<typeof settings>> = {
+  name: 'wavespeed',
+  settings,
+  open({ WAVESPEED_API_KEY: key, WAVESPEED_BASE_URL: baseUrl }) {
+    if (key === undefined) return { off: 'WAVESPEED_API_KEY is not set' };
+    const account: Account = { key, baseUrl, secret: undefined };
+    return {
+      start: (run) => start(account, run),
+      check: (run, handle) => check(account, run, handle),
+      cancel: (run, handle) => cancel(account, run, handle),
+      receive: (run, callback) => receive(account, run, callback),
+    };
+  },
+};
+export default wavespeed;
+
+async function start(account: Account, run: Run): Promise<Step> {
+  // Holding the call until the end would only tie up a connection: the run is polled anyway (section 6).
+  const { enable_sync_mode: _, ...json } = run.parameters;
+  const path = run.model.split('/').map(encodeURIComponent).join('/');
+  const webhook = isCalledBack(run) ? `?webhook=${encodeURIComponent(run.callbackUrl)}` : '';
+  const answer = await ask(account, run, `/${path}${webhook}`, { method: 'POST', json, startsRun: true });
+  const prediction = dataOf(account, answer);
+  const { id } = prediction;
+  // Ids are opaque, but one that is not a plain word would make another address of the ones built from it.
+  if (typeof id !== 'string' || !/^[\w-]{1,200}$/.test(id)) {
+    throw new RetryableError('The provider did not tell which run it started.', { mayHaveStarted: true });
+  }
+  if (prediction.status === 'failed') await readPrediction(run, prediction, wordsOf(account));
+  return running(run, { id, startedAt: run.clock.now() });
+}
+
+/** Files as text are large, so only some of them are read at a time. */
+async function check(account: Account, run: Run, handle: JsonValue): Promise<Step> {
+  const known = readHandle(handle);
+  if (!asksForBase64(run)) return look(account, run, known, {});
+  return largeAnswers.run(run.signal, () => look(account, run, known, { bytesMax: BASE64_BYTES_MAX }));
+}
+
+/** `urls.get` is not used: the address is made from the id, so that no answer can send the key elsewhere. */
+async function look(account: Account, run: Run, known: Handle, limits: Pick<Call, 'bytesMax'>): Promise<Step> {
+  const looked = await tryLook(async () => {
+    const answer = await ask(account, run, `/predictions/${known.id}/result`, limits);
+    if (answer.status === 404) throw new TerminalError('The provider does not know the run, or no longer.');
+    const prediction = dataOf(account, answer);
+    return hasEnded(prediction) ? prediction : undefined;
+  });
+  if (looked.kind === 'later') return { ...running(run, known), checkAfterMs: looked.checkAfterMs };
+  if (!looked.seen) return running(run, known);
+  return { kind: 'finished', output: await readPrediction(run, looked.seen, wordsOf(account)) };
+}
+
+/** One address for deleting and cancelling (section 1); a run that is not there any more needs neither. */
+async function cancel(account: Account, run: Run, handle: JsonValue): Promise<void> {
+  const answer = await ask(account, run, `/predictions/${readHandle(handle).id}`, { method: 'DELETE' });
+  if (answer.status !== 404) dataOf(account, answer);
+}
+
+/** The body is the prediction itself, without an envelope, and is sent at the end of a run only (section 9). */
+async function receive(account: Account, run: Run, callback: Callback): Promise<Step | undefined> {
+  if (!looksSigned(callback) || !isFresh(callback, run.clock)) return undefined;
+  const prediction = parsed(callback.body);
+  // Before there is a handle nothing ties the message to this run: the vendor signs those of all runs alike.
+  if (!isJsonObject(prediction) || !isJsonObject(callback.handle) || prediction.id !== callback.handle.id) return undefined;
+  if (!(await isGenuine(account, run, callback))) return undefined;
+  if (prediction.status !== 'completed' && prediction.status !== 'failed') return undefined;
+  return { kind: 'finished', output: await readPrediction(run, prediction, wordsOf(account)) };
+}
+
+async function isGenuine(account: Account, run: Run, callback: Callback): Promise<boolean> {
+  const { secret } = account;
+  if (secret && isSignedWith(callback, secret.value)) return true;
+  if (secret && run.clock.now() - secret.fetchedAt < SECRET_AGAIN_MS) return false;
+  try {
+    const value = await fetchSecret(account, run);
+    account.secret = { value, fetchedAt: run.clock.now() };
+    return isSignedWith(callback, value);
+  } catch (error) {
+    run.signal.throwIfAborted();
+    // Without the secret nothing is proven, and the run itself is not to blame: polling goes on.
+    if (error instanceof ProviderError) return false;
+    throw error;
+  }
+}
+
+/** `{secret}` in the envelope, or without it as one client has seen (section 7). */
+async function fetchSecret(account: Account, run: Run): Promise<string> {
+  const body = bodyOf(account, await ask(account, run, '/webhook/secret'));
+  const { secret } = isJsonObject(body.data) ? body.data : body;
+  if (typeof secret === 'string' && secret !== '') return secret;
+  throw new RetryableError('The provider did not tell what it signs webhooks with.');
+}
+
+/** What is in the envelope (section 3). */
+function dataOf(account: Account, answer: CallAnswer): JsonObject {
+  const { data } = bodyOf(account, answer);
+  if (isJsonObject(data)) return data;
+  throw new RetryableError('The provider answered without saying anything.', { mayHaveStarted: answer.startsRun });
+}
+
+/** The envelope of a success. Its `code` mirrors the status, and counts where the two differ; some clients do without it (section 3). */
+function bodyOf(account: Account, answer: CallAnswer): JsonObject {
+  if (answer.status >= 300) throw refusalOf(account, answer, answer.status);
+  const body = jsonOf(answer);
+  if (!isJsonObject(body)) {
+    throw new RetryableError('The provider answered with something that is no JSON object.', { mayHaveStarted: answer.startsRun });
+  }
+  if (typeof body.code === 'number' && body.code !== 200) throw refusalOf(account, answer, body.code);
+  return body;
+}
+
+/** The error for an answer that is no success (sections 3 and 5). */
+function refusalOf(account: Account, answer: CallAnswer, status: number): Error {
+  if (status === 429) return new RetryableError('The provider has too much to do.', retryAfterOf(answer));
+  const isTransport = status === 401 || status === 403 || (status >= 500 && status < 600) || status < 400;
+  if (isTransport) {
+    jsonOf({ ...answer, status });
+    return new RetryableError(`The provider answered with status ${status}.`, { mayHaveStarted: answer.startsRun });
+  }
+  const body = isJsonObject(answer.json) ? answer.json : {};
+  // The text is in `message`; one documented error has it in `error`, and no envelope (section 3).
+  const words = (otherwise: string) => wordsOf(account)(body.message ?? body.error, otherwise);
+  if (status === 402) return new TerminalError(words('The account at the provider has no credits left.'));
+  if (status === 404) return new TerminalError(words('The provider does not know the model.'));
+  // Codes of tasks have four digits, those of HTTP three.
+  if (typeof body.code === 'number' && body.code >= 1000) return failureOf(body.code, words('The provider refused the request.'));
+  if (status === 400 || status === 413 || status === 422) {
+    return new TerminalError(words('The provider refused the parameters.'), { code: 'invalid_input' });
+  }
+  return new TerminalError(words(`The provider refused the request with status ${status}.`));
+}
+
+function ask(
+  { key, baseUrl }: Account,
+  { signal, clock }: Run,
+  path: string,
+  more: Pick<Call, 'method' | 'json' | 'startsRun' | 'bytesMax'> = {},
+): Promise<CallAnswer> {
+  return call({ ...more, url: `${baseUrl}/api/v3${path}`, headers: { authorization: `Bearer ${key}` }, signal, clock });
+}
+
+function wordsOf({ key }: Account): (text: JsonValue | undefined, otherwise: string) => string {
+  return (text, otherwise) => sentenceOf(typeof text === 'string' ? text.replaceAll(key, '…') : undefined, otherwise);
+}
+
+/** The vendor refuses a webhook together with files as text (section 6). */
+function isCalledBack(run: Run): run is Run & { readonly callbackUrl: string } {
+  return run.callbackUrl !== undefined && !asksForBase64(run);
+}
+
+function running(run: Run, handle: Handle): Extract<Step, { kind: 'running' }> {
+  return { kind: 'running', handle: { ...handle }, checkAfterMs: checkAfterMs(run, handle.startedAt, PACE, isCalledBack(run)) };
+}
+
+function readHandle(handle: JsonValue): Handle {
+  const { id, startedAt } = isJsonObject(handle) ? handle : {};
+  if (typeof id !== 'string' || typeof startedAt !== 'number') {
+    throw new TerminalError('WaveSpeed was asked about a run that it did not start.', { code: 'internal' });
+  }
+  return { id, startedAt };
+}
+
+function parsed(bytes: Uint8Array): JsonValue | undefined {
+  try {
+    return JSON.parse(Buffer.from(bytes).toString('utf8'));
+  } catch {
+    return undefined;
+  }
+}
