@@ -1,0 +1,235 @@
+/**
+ * Replicate: a prediction is created by model or by version, then polled, or told of by a signed webhook. Sections in comments are of the
+ * protocol sheet replicate.md. Ids of models are `owner/name` for official models and the newest version of others, `owner/name:version`, or
+ * a version alone. No idempotency key exists (section 3), so each creation is a prediction to pay for.
+ */
+import {
+  type Callback,
+  isJsonObject,
+  type JsonObject,
+  type JsonValue,
+  type Output,
+  type Provider,
+  RetryableError,
+  type Run,
+  type Step,
+  TerminalError,
+} from '@claimcheck/core';
+import { z } from 'zod';
+import { baseUrlSetting, keySetting } from './_base-url.ts';
+import { type CallAnswer, call, jsonOf } from './_call.ts';
+import { type CallbackKeys, keepCallbackKeys } from './_callback-keys.ts';
+import { readCogOutput } from './_cog-output.ts';
+import { progressIn, seedIn } from './_log-progress.ts';
+import { tryLook } from './_look.ts';
+import { checkAfterMs } from './_pace.ts';
+import { predictionError, replicateError } from './_replicate-errors.ts';
+import { isFresh, isSigned } from './_signed-webhook.ts';
+
+/** The vendor's client polls every half second (section 10). */
+const PACE = { firstMs: 500, mostMs: 5_000 };
+/** Small models answer with data URIs, and the input comes back in every answer (section 4). */
+const BYTES_MAX = 32_000_000;
+const SECRET_TIMEOUT_MS = 10_000;
+
+const settings = z.object({
+  /** The vendor's key, `r8_…` (section 2). Without it the provider is off. */
+  REPLICATE_API_TOKEN: keySetting(),
+  /** Where the vendor is called, with the version of its API. */
+  REPLICATE_BASE_URL: baseUrlSetting('https://api.replicate.com/v1'),
+});
+
+/** What calls need besides the run. */
+interface Account {
+  readonly key: string;
+  readonly baseUrl: string;
+}
+
+interface Handle {
+  readonly id: string;
+  readonly startedAt: number;
+}
+
+const replicate: Provider<z.infer<typeof settings>> = {
+  name: 'replicate',
+  settings,
+  open({ REPLICATE_API_TOKEN: key, REPLICATE_BASE_URL: baseUrl }) {
+    if (key === undefined) return { off: 'REPLICATE_API_TOKEN is not set' };
+    const account = { key, baseUrl };
+    const secrets = keepCallbackKeys((clock) => fetchSecret(account, clock));
+    return {
+      start: (run) => start(account, run),
+      check: (run, handle) => check(account, run, handle),
+      cancel: (run, handle) => cancel(account, run, handle),
+      receive: (run, callback) => receive(secrets, account, run, callback),
+    };
+  },
+};
+export default replicate;
+
+async function start(account: Account, run: Run): Promise<Step> {
+  const [name = '', version] = run.model.includes('/') ? run.model.split(':', 2) : ['', run.model];
+  let answer = version === undefined ? await createByModel(account, run, name) : await createByVersion(account, run, version);
+  if (answer.status === 404 && version === undefined) {
+    // A community model is created by version only (section 13).
+    answer = await createByVersion(account, run, await readNewestVersion(account, run, name));
+  }
+  const { id } = predictionOf(account, answer);
+  // One that is not a plain word would make another address of the ones built from it.
+  if (typeof id !== 'string' || !/^[\w-]{1,100}$/.test(id)) {
+    throw new RetryableError('The provider did not tell which run it started.', { mayHaveStarted: true });
+  }
+  // Also when the answer shows an end: the handle has to be saved before anything else is made of it.
+  return running(account, run, { id, startedAt: run.clock.now() });
+}
+
+/** `urls` are not used: addresses are made from the id, so that no answer can send the key elsewhere. */
+async function check(account: Account, run: Run, handle: JsonValue): Promise<Step> {
+  const known = readHandle(handle);
+  const looked = await tryLook(async () => {
+    const prediction = predictionOf(account, await ask(account, run, `/predictions/${known.id}`));
+    if (!isKnownStatus(prediction.status)) throw new RetryableError('The provider answered with a status that is not known.');
+    return prediction;
+  });
+  if (looked.kind === 'later') return { ...running(account, run, known), checkAfterMs: looked.checkAfterMs };
+  const { seen: prediction } = looked;
+  if (isTerminal(prediction.status)) return { kind: 'finished', output: await outputOf(account, run, prediction) };
+  return { ...running(account, run, known), ...progressIn(logsOf(prediction)) };
+}
+
+/** Answers with the prediction (section 1), also when it has ended; 404 when it is gone. */
+async function cancel(account: Account, run: Run, handle: JsonValue): Promise<void> {
+  const answer = await ask(account, run, `/predictions/${readHandle(handle).id}/cancel`, { method: 'POST' });
+  if (answer.status !== 404) predictionOf(account, answer);
+}
+
+/** The body is the prediction at that moment, and only its end is new (section 7). Order is not guaranteed, and duplicates happen. */
+async function receive(secrets: CallbackKeys<string>, account: Account, run: Run, callback: Callback): Promise<Step | undefined> {
+  const { handle } = callback;
+  if (handle === undefined || !isFresh(callback, run.clock)) return undefined;
+  const { id } = readHandle(handle);
+  if (!(await secrets.accept(run.clock, (secret) => isSigned(callback, secret)))) return undefined;
+  const prediction = parse(callback.body);
+  // The secret signs all predictions of the account; only the id ties one to this run.
+  if (!isJsonObject(prediction) || prediction.id !== id || !isTerminal(prediction.status)) return undefined;
+  return { kind: 'finished', output: await outputOf(account, run, prediction) };
+}
+
+/** What a prediction that has ended came to (sections 4 and 5). @throws for one that failed. */
+async function outputOf({ key }: Account, run: Run, prediction: JsonObject): Promise<Output> {
+  const { status, output, data_removed: isRemoved, metrics, input } = prediction;
+  if (status === 'canceled') throw new TerminalError('The run was cancelled at the provider.');
+  if (status === 'aborted') throw new TerminalError('The time of the run was over before it began at the provider.');
+  if (status !== 'succeeded') throw predictionError(prediction.error, key);
+  if (output === undefined || output === null) {
+    // About an hour after the end the vendor removes what was produced (section 4).
+    throw new TerminalError(isRemoved === true ? 'The provider no longer has the result.' : 'The provider finished without a result.');
+  }
+  const read = await readCogOutput(run, output);
+  const isTimed = isJsonObject(metrics) && read.media.length > 0 && read.json === undefined;
+  // The seed is in no field of its own: models tell it in their logs, else it is the one that was asked for. -1 asks for any (section 13).
+  const asked = isJsonObject(input) && typeof input.seed === 'number' && input.seed >= 0 ? input.seed : undefined;
+  const seed = read.seed ?? seedIn(logsOf(prediction)) ?? asked;
+  return { ...read, ...(isTimed && { json: { metrics } }), ...(seed !== undefined && { seed }) };
+}
+
+function createByModel(account: Account, run: Run, name: string): Promise<CallAnswer> {
+  return ask(account, run, `/models/${pathOf(name)}/predictions`, creation(account, run));
+}
+
+function createByVersion(account: Account, run: Run, version: string): Promise<CallAnswer> {
+  return ask(account, run, '/predictions', creation(account, run, version));
+}
+
+async function readNewestVersion(account: Account, run: Run, name: string): Promise<string> {
+  const answer = await ask(account, run, `/models/${pathOf(name)}`);
+  if (answer.status === 404) throw new TerminalError('The provider does not know the model.');
+  const { latest_version: newest } = predictionOf(account, answer);
+  if (isJsonObject(newest) && typeof newest.id === 'string') return newest.id;
+  throw new TerminalError('The provider has no version of the model.');
+}
+
+/** Section 3. Nobody waits for the answer: a blocking creation leaves open whether its output is whole. */
+function creation(account: Account, run: Run, version?: string) {
+  const callbackUrl = callbackUrlOf(account, run);
+  const json: JsonObject = {
+    ...(version !== undefined && { version }),
+    input: run.parameters,
+    ...(callbackUrl !== undefined && { webhook: callbackUrl, webhook_events_filter: ['completed'] }),
+  };
+  return { method: 'POST' as const, json, startsRun: true };
+}
+
+/** The vendor calls HTTPS only (section 7) and refuses a creation that asks for more. What answers in its place over HTTP does not mind. */
+function callbackUrlOf({ baseUrl }: Account, { callbackUrl }: Run): string | undefined {
+  return callbackUrl?.startsWith('https:') || !baseUrl.startsWith('https:') ? callbackUrl : undefined;
+}
+
+async function fetchSecret({ key, baseUrl }: Account, clock: Run['clock']): Promise<string> {
+  // Several runs may wait for this, so it belongs to none of them and ends with its timeout.
+  const { signal } = new AbortController();
+  const url = `${baseUrl}/webhooks/default/secret`;
+  const answer = jsonOf(await call({ url, headers: authorization(key), timeoutMs: SECRET_TIMEOUT_MS, signal, clock }));
+  const secret = isJsonObject(answer) ? answer.key : undefined;
+  if (typeof secret === 'string' && secret.startsWith('whsec_')) return secret;
+  throw new RetryableError('The provider did not tell its webhook secret.');
+}
+
+function ask(
+  { key, baseUrl }: Account,
+  { signal, clock }: Run,
+  path: string,
+  more: { readonly method?: 'POST'; readonly json?: JsonObject; readonly startsRun?: boolean } = {},
+): Promise<CallAnswer> {
+  return call({ ...more, url: `${baseUrl}${path}`, headers: authorization(key), bytesMax: BYTES_MAX, signal, clock });
+}
+
+function authorization(key: string) {
+  return { authorization: `Bearer ${key}` };
+}
+
+/** The JSON object of an answer. @throws for anything that is no success. */
+function predictionOf({ key }: Account, answer: CallAnswer): JsonObject {
+  if (answer.status < 200 || answer.status >= 300) throw replicateError(answer, key);
+  const body = jsonOf(answer);
+  if (isJsonObject(body)) return body;
+  throw new RetryableError('The provider answered with something that is no JSON object.', { mayHaveStarted: answer.startsRun });
+}
+
+/** The documented ones (section 5). */
+function isKnownStatus(status: JsonValue | undefined): boolean {
+  return status === 'starting' || status === 'processing' || isTerminal(status);
+}
+
+function isTerminal(status: JsonValue | undefined): boolean {
+  return status === 'succeeded' || status === 'failed' || status === 'canceled' || status === 'aborted';
+}
+
+function logsOf({ logs }: JsonObject): string {
+  return typeof logs === 'string' ? logs : '';
+}
+
+function running(account: Account, run: Run, handle: Handle): Extract<Step, { kind: 'running' }> {
+  const isCalledBack = callbackUrlOf(account, run) !== undefined;
+  return { kind: 'running', handle: { ...handle }, checkAfterMs: checkAfterMs(run, handle.startedAt, PACE, isCalledBack) };
+}
+
+function readHandle(handle: JsonValue): Handle {
+  const { id, startedAt } = isJsonObject(handle) ? handle : {};
+  if (typeof id !== 'string' || typeof startedAt !== 'number') {
+    throw new TerminalError('Replicate was asked about a run that it did not start.', { code: 'internal' });
+  }
+  return { id, startedAt };
+}
+
+function pathOf(name: string): string {
+  return name.split('/').map(encodeURIComponent).join('/');
+}
+
+function parse(bytes: Uint8Array): JsonValue | undefined {
+  try {
+    return JSON.parse(Buffer.from(bytes).toString('utf8'));
+  } catch {
+    return undefined;
+  }
+}
