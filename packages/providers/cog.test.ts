@@ -243,6 +243,16 @@ describe('a look at a run whose webhook does not come', () => {
     expect(endless.server.requests.at(-1)?.path).toMatch(/\/cancel$/);
   });
 
+  test('does not find the result of a run whose webhook was lost, which is tried again', async () => {
+    server.inject('lost-callback');
+    const { run } = called();
+    const { handle } = await submit(run);
+    await expect.poll(async () => (await fetch(`${server.url}/health-check`)).json(), { interval: 5 }).toMatchObject({ status: 'READY' });
+    const last = await looks(upstream, run, handle, 3);
+    expect(await failure(upstream.check(run, last))).toMatchObject({ name: 'RetryableError' });
+    expect(receiver.received).toEqual([]);
+  });
+
   test('that fails is only a look without a trace, as giving up would run the model again', async () => {
     await using endless = await startEndless();
     const { run } = called();
