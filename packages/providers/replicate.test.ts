@@ -1,6 +1,6 @@
 import { createServer } from 'node:http';
 import { type JsonObject, type JsonValue, RetryableError, type Step, systemClock, TerminalError, type Upstream } from '@claimcheck/core';
-import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { openProviders } from './index.ts';
 import replicate from './replicate.ts';
 import simulator from './simulators/replicate.ts';
@@ -470,6 +470,18 @@ describe('a callback', () => {
     expect(asked).toHaveLength(1);
     const { run: later } = called({ clock: { ...systemClock, now: () => systemClock.now() + 31_000 } });
     expect(await other.receive?.(later, asCallback(came, handle))).toMatchObject({ kind: 'finished' });
+  });
+
+  test('over plain HTTP is not asked for at the vendor itself, which would refuse the prediction', async () => {
+    // An HTTPS server that this process trusts cannot be had on loopback, so what would be sent is looked at where it leaves.
+    const sent = vi.spyOn(globalThis, 'fetch').mockImplementation(async () => Response.json({ id: 'p1' }, { status: 201 }));
+    onTestFinished(() => sent.mockRestore());
+    const vendor = open({ REPLICATE_API_TOKEN: TOKEN });
+    expect(await vendor.start(called().run)).toMatchObject({ checkAfterMs: 500 });
+    expect(await vendor.start(called({ callbackUrl: 'https://queue.example/hook' }).run)).toMatchObject({ checkAfterMs: 30_000 });
+    const [plain, secure] = sent.mock.calls.map(([url, options]) => [url, JSON.parse(String(options?.body)).webhook]);
+    expect(plain).toEqual(['https://api.replicate.com/v1/models/acme/painter/predictions', undefined]);
+    expect(secure?.[1]).toBe('https://queue.example/hook');
   });
 
   test('that is lost leaves the run to polling', async () => {
