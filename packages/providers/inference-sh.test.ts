@@ -1,13 +1,14 @@
-import { createServer } from 'node:http';
-import { type JsonValue, RetryableError, type Run, TerminalError } from '@claimcheck/core';
+import type { JsonValue, Run } from '@claimcheck/core';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { openProviders } from './index.ts';
 import inferenceSh from './inference-sh.ts';
 import simulator from './simulators/inference-sh.ts';
+import { answerInTurn, providerErrorOf } from './testing/answers.ts';
 import { asCallback, receiveCallbacks } from './testing/callbacks.ts';
 import { aRun, finish } from './testing/run.ts';
 
 const MODEL = 'infsh/hidream-i1-fast';
+const HANDLE = { task: 't1', startedAt: 0 };
 
 async function simulate(runMs = 20) {
   const vendor = await simulator.start({ port: 0, runMs });
@@ -23,27 +24,9 @@ function open(environment: Readonly<Record<string, string>>) {
 
 const run = (given: Partial<Run> = {}, parameters = { prompt: 'a fox', seed: 7 }) => aRun(parameters, { model: MODEL, ...given }).run;
 
-/** An upstream whose only vendor answers every call with these, in turn. */
-async function answering(...answers: readonly { readonly status?: number; readonly body: JsonValue }[]) {
-  const left = [...answers];
-  const server = createServer((_request, response) => {
-    const { status = 200, body } = left.length > 1 ? (left.shift() ?? { body: null }) : (left[0] ?? { body: null });
-    response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  onTestFinished(() => void server.close());
-  const address = server.address();
-  const port = typeof address === 'object' ? address?.port : undefined;
-  return open({ INFERENCE_API_KEY: 'inf_key', INFERENCE_BASE_URL: `http://127.0.0.1:${port}` });
-}
-
-async function errorOf(promise: Promise<unknown>): Promise<RetryableError | TerminalError> {
-  const error = await promise.then(
-    () => undefined,
-    (reason: unknown) => reason,
-  );
-  if (error instanceof RetryableError || error instanceof TerminalError) return error;
-  throw new Error('No error of a provider was thrown.', { cause: error });
+/** The adapter before a vendor that answers with these in turn. */
+async function answering(...answers: Parameters<typeof answerInTurn>) {
+  return open({ INFERENCE_API_KEY: 'inf_key', INFERENCE_BASE_URL: await answerInTurn(...answers) });
 }
 
 test('without its key it is off', () => {
@@ -119,7 +102,7 @@ describe('a run', () => {
     if (step.kind !== 'running') throw new Error('It has ended.');
     await upstream.cancel?.(run(), step.handle);
     expect(vendor.requests.at(-1)).toMatchObject({ method: 'POST', path: expect.stringMatching(/^\/tasks\/\w{26}\/cancel$/), body: '' });
-    expect(await errorOf(upstream.check(run(), step.handle))).toMatchObject({
+    expect(await providerErrorOf(upstream.check(run(), step.handle))).toMatchObject({
       name: 'TerminalError',
       message: 'The provider cancelled the task.',
     });
@@ -184,14 +167,15 @@ describe('an output', () => {
   });
 
   test('that is not there yet is asked for again', async () => {
-    expect(await errorOf(outputOf(null))).toBeInstanceOf(RetryableError);
+    const upstream = await answering({ body: { data: { id: 't1', status: 10, output: null } } });
+    expect(await upstream.check(run(), HANDLE)).toEqual({ kind: 'running', handle: HANDLE, checkAfterMs: 5000 });
   });
 });
 
 describe('statuses', () => {
   const checked = async (task: { readonly [key: string]: JsonValue }) => {
     const upstream = await answering({ body: { id: 't1', ...task } });
-    return upstream.check(run(), { task: 't1', startedAt: 0 });
+    return upstream.check(run(), HANDLE);
   };
 
   test.each([
@@ -208,11 +192,11 @@ describe('statuses', () => {
   });
 
   test.each([[0], [13], ['exploded'], [null]])('%s is not documented, and is asked again', async (status) => {
-    expect(await errorOf(checked({ status }))).toBeInstanceOf(RetryableError);
+    expect(await checked({ status })).toEqual({ kind: 'running', handle: HANDLE, checkAfterMs: 5000 });
   });
 
   test('a failed task ends the run with the words of the vendor, and no links', async () => {
-    expect(await errorOf(checked({ status: 11, error: 'no such LoRA at https://hub.example/x?token=abc' }))).toMatchObject({
+    expect(await providerErrorOf(checked({ status: 11, error: 'no such LoRA at https://hub.example/x?token=abc' }))).toMatchObject({
       name: 'TerminalError',
       code: 'provider_error',
       message: expect.stringMatching(/^no such LoRA at (?!.*token)/),
@@ -254,12 +238,12 @@ describe('errors', () => {
     ['an answer without a task', 200, { data: null }, 'RetryableError', 'provider_error', 'The provider answered without a task.'],
   ])('%s', async (_case, status, body, name, code, message) => {
     const upstream = await answering({ status, body });
-    expect(await errorOf(upstream.start(run()))).toMatchObject({ name, code, message });
+    expect(await providerErrorOf(upstream.start(run()))).toMatchObject({ name, code, message });
   });
 
   test('what the account lacks is told from the body that is in no envelope', async () => {
     const { upstream } = await simulate();
-    expect(await errorOf(upstream.start(run({ model: 'locked/app' })))).toMatchObject({
+    expect(await providerErrorOf(upstream.start(run({ model: 'locked/app' })))).toMatchObject({
       name: 'TerminalError',
       message: 'secret HUB_TOKEN is missing',
     });
@@ -267,21 +251,25 @@ describe('errors', () => {
 
   test('an unknown app and refused parameters end the run', async () => {
     const { upstream, vendor } = await simulate();
-    expect(await errorOf(upstream.start(run({ model: 'unknown/app' })))).toMatchObject({ name: 'TerminalError', code: 'provider_error' });
-    expect(await errorOf(upstream.start(run({}, { prompt: 'x'.repeat(1001), seed: 1 })))).toMatchObject({ code: 'invalid_input' });
+    expect(await providerErrorOf(upstream.start(run({ model: 'unknown/app' })))).toMatchObject({
+      name: 'TerminalError',
+      code: 'provider_error',
+    });
+    expect(await providerErrorOf(upstream.start(run({}, { prompt: 'x'.repeat(1001), seed: 1 })))).toMatchObject({ code: 'invalid_input' });
     expect(vendor.submitted).toBe(0);
   });
 
   test('the key is in no error, even where the vendor repeats it', async () => {
     const upstream = await answering({ status: 400, body: { detail: 'you sent Bearer inf_key, which is odd' } });
-    const error = await errorOf(upstream.start(run()));
+    const error = await providerErrorOf(upstream.start(run()));
     expect(`${error.message} ${error.stack}`).not.toContain('inf_key');
   });
 
   test('a handle of something else is never part of a path', async () => {
     const { upstream, vendor } = await simulate();
-    for (const handle of [{ task: '../apps', startedAt: 0 }, { task: 'a' }, 'a', null]) {
-      expect(await errorOf(upstream.check(run(), handle))).toMatchObject({ name: 'TerminalError', code: 'internal' });
+    const handles: readonly JsonValue[] = [{ task: '../apps', startedAt: 0 }, { task: 'a' }, 'a', null];
+    for (const handle of handles) {
+      expect(await providerErrorOf(upstream.check(run(), handle))).toMatchObject({ name: 'TerminalError', code: 'internal' });
     }
     expect(vendor.requests).toEqual([]);
   });
@@ -291,14 +279,14 @@ describe('faults of the vendor', () => {
   test.each(['500', 'html', 'truncated'] as const)('%s at the submission is tried again', async (fault) => {
     const { upstream, vendor } = await simulate();
     vendor.inject(fault);
-    expect(await errorOf(upstream.start(run()))).toMatchObject({ name: 'RetryableError', mayHaveStarted: fault !== '500' });
+    expect(await providerErrorOf(upstream.start(run()))).toMatchObject({ name: 'RetryableError', mayHaveStarted: fault !== '500' });
     expect((await finish(upstream, run())).media).toHaveLength(1);
   });
 
   test('429 is tried again when the vendor says', async () => {
     const { upstream, vendor } = await simulate();
     vendor.inject('429');
-    expect(await errorOf(upstream.start(run()))).toMatchObject({ name: 'RetryableError', retryAfterMs: 1000 });
+    expect(await providerErrorOf(upstream.start(run()))).toMatchObject({ name: 'RetryableError', retryAfterMs: 1000 });
   });
 
   test.each(['429', '500', 'html', 'truncated'] as const)('%s at a look leaves the run as it is', async (fault) => {
@@ -306,7 +294,8 @@ describe('faults of the vendor', () => {
     const step = await upstream.start(run());
     if (step.kind !== 'running') throw new Error('It has ended.');
     vendor.inject(fault);
-    expect(await errorOf(upstream.check(run(), step.handle))).toMatchObject({ name: 'RetryableError', mayHaveStarted: false });
+    const checkAfterMs = fault === '429' ? 1000 : 5000;
+    expect(await upstream.check(run(), step.handle)).toEqual({ kind: 'running', handle: step.handle, checkAfterMs });
     expect((await upstream.check(run(), step.handle)).kind).toBe('finished');
     expect(vendor.submitted).toBe(1);
   });
@@ -323,13 +312,13 @@ describe('faults of the vendor', () => {
   ] as const)('%s ends the run with the words of the vendor', async (fault, message) => {
     const { upstream, vendor } = await simulate();
     vendor.inject(fault);
-    expect(await errorOf(finish(upstream, run()))).toMatchObject({ name: 'TerminalError', message });
+    expect(await providerErrorOf(finish(upstream, run()))).toMatchObject({ name: 'TerminalError', message });
   });
 
   test('a vendor that cannot be reached is tried again, and has started nothing', async () => {
     const { vendor, environment } = await simulate();
     await vendor[Symbol.asyncDispose]();
-    expect(await errorOf(open(environment).start(run()))).toMatchObject({ name: 'RetryableError', mayHaveStarted: false });
+    expect(await providerErrorOf(open(environment).start(run()))).toMatchObject({ name: 'RetryableError', mayHaveStarted: false });
   });
 });
 
@@ -386,7 +375,7 @@ describe('a callback', () => {
     const step = await upstream.start(one);
     if (step.kind !== 'running') throw new Error('It has ended.');
     const callback = asCallback(await receiver.arrival(1), step.handle);
-    expect(await errorOf(Promise.resolve(upstream.receive?.(one, callback)))).toMatchObject({ message: 'CUDA out of memory' });
+    expect(await providerErrorOf(upstream.receive?.(one, callback))).toMatchObject({ message: 'CUDA out of memory' });
   });
 
   test.each(['lost-callback', 'late-callback'] as const)('%s: looking finds the result', async (fault) => {
@@ -400,7 +389,7 @@ describe('a callback', () => {
 describe('the simulator', () => {
   test('refuses to call other machines', async () => {
     const { upstream } = await simulate();
-    expect(await errorOf(upstream.start(run({ callbackUrl: 'http://192.0.2.1/hook' })))).toMatchObject({ code: 'invalid_input' });
+    expect(await providerErrorOf(upstream.start(run({ callbackUrl: 'http://192.0.2.1/hook' })))).toMatchObject({ code: 'invalid_input' });
   });
 
   test('streams the task now, and again as a whole at its end', async () => {

@@ -17,6 +17,7 @@ import { z } from 'zod';
 import { baseUrlSetting, keySetting } from './_base-url.ts';
 import { type CallAnswer, call, jsonOf } from './_call.ts';
 import { readTaskOutput } from './_inference-sh-output.ts';
+import { tryLook } from './_look.ts';
 import { checkAfterMs } from './_pace.ts';
 import { sentenceOf } from './_sentence.ts';
 
@@ -79,8 +80,14 @@ async function start(vendor: Vendor, run: Run): Promise<Step> {
   return { kind: 'running', handle, checkAfterMs: checkAfterMs(run, handle.startedAt, PACE) };
 }
 
+/** A look that fails is made again: the task goes on, and a RetryableError would start, and pay for, another one. */
 async function check(vendor: Vendor, run: Run, saved: JsonValue): Promise<Step> {
   const handle = readHandle(saved);
+  const looked = await tryLook(() => look(vendor, run, handle));
+  return looked.kind === 'seen' ? looked.seen : { kind: 'running', handle: saved, checkAfterMs: looked.checkAfterMs };
+}
+
+async function look(vendor: Vendor, run: Run, handle: Handle): Promise<Step> {
   const task = dataOf(await request(vendor, run, 'GET', `/tasks/${handle.task}`), vendor.key);
   const status = statusOf(task);
   if (status === 'completed') return { kind: 'finished', output: await readTaskOutput(run, task.output) };
@@ -91,7 +98,7 @@ async function check(vendor: Vendor, run: Run, saved: JsonValue): Promise<Step> 
   const progress = progressOf(task.progress);
   return {
     kind: 'running',
-    handle: saved,
+    handle,
     checkAfterMs: checkAfterMs(run, handle.startedAt, PACE),
     ...(progress !== undefined && { progress }),
   };

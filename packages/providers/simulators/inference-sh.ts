@@ -12,6 +12,8 @@ import { answerJson, openFaults, type SimulatedRequest, type Simulator, serve } 
 
 const KEY = 'inf_0123456789abcdef';
 const HEARTBEAT_MS = 10_000;
+/** By so much a timer may be ahead of the clock, and a webhook must not come before the end it tells of. */
+const EARLY_MS = 2;
 /** Kept at a time, the newest: more than anyone follows, and not for ever. */
 const TASKS_MAX = 10_000;
 
@@ -106,7 +108,7 @@ const inferenceSh: Simulator = {
 
     /** Section 9: on every end, and without a signature. */
     async function callBack(task: Task): Promise<void> {
-      await systemClock.sleep(runMs, AbortSignal.any([closed.signal, task.cancelled.signal])).catch(() => {});
+      await systemClock.sleep(runMs + EARLY_MS, AbortSignal.any([closed.signal, task.cancelled.signal])).catch(() => {});
       if (task.webhook === undefined || closed.signal.aborted) return;
       const { id, status, output, error, session_id, created_at, updated_at } = taskOf(task);
       const body = JSON.stringify({ id, status, output, error, session_id, created_at, updated_at });

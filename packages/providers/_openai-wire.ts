@@ -1,0 +1,205 @@
+/**
+ * What OpenAI and the gateways that speak like it have in common: pictures come in the answer, videos are made by jobs, and errors have
+ * one shape. "Sheet" below is protocols/openai.md.
+ */
+import {
+  isJsonObject,
+  type JsonObject,
+  type JsonValue,
+  type Media,
+  type Output,
+  RetryableError,
+  type Run,
+  type Step,
+  TerminalError,
+} from '@claimcheck/core';
+import { type CallAnswer, call, jsonOf, retryAfterOf } from './_call.ts';
+import { tryLook } from './_look.ts';
+import { linkedMedia, storeBytes, storeInline } from './_media.ts';
+import { sentenceOf } from './_sentence.ts';
+
+export interface Vendor {
+  readonly baseUrl: string;
+  readonly key: string;
+  /** Codes of errors that mean: this content is not made. */
+  readonly refusalCodes: ReadonlySet<string>;
+}
+
+/** Pictures are made while the caller waits, so the answer may take minutes; undici itself gives up after five. */
+const PICTURE_TIMEOUT_MS = 290_000;
+/** Ten pictures of a few megabytes each, in base64. */
+const PICTURE_BYTES_MAX = 60_000_000;
+const VIDEO_PREFIX = 'video:';
+
+/**
+ * What a run asks for. The id of a model says nothing of its kind, so routes to videos write `video:` in front of it; all others make
+ * pictures.
+ */
+export function readModel(run: Run): { readonly kind: 'picture' | 'video'; readonly model: string } {
+  return run.model.startsWith(VIDEO_PREFIX)
+    ? { kind: 'video', model: run.model.slice(VIDEO_PREFIX.length) }
+    : { kind: 'picture', model: run.model };
+}
+
+export interface Request {
+  /** Follows the base URL. */
+  readonly path: string;
+  readonly method?: 'GET' | 'POST' | 'DELETE';
+  readonly json?: JsonValue;
+  readonly timeoutMs?: number;
+  readonly bytesMax?: number;
+  readonly accept?: string;
+}
+
+/** One call with the key; what carries a body starts a run. */
+export function request(
+  { key, baseUrl }: Vendor,
+  { signal, clock }: Pick<Run, 'signal' | 'clock'>,
+  { path, json, accept, ...rest }: Request,
+): Promise<CallAnswer> {
+  const headers = { authorization: `Bearer ${key}`, ...(accept !== undefined && { accept }) };
+  return call({ url: `${baseUrl}${path}`, headers, ...(json !== undefined && { json, startsRun: true }), signal, clock, ...rest });
+}
+
+/** Makes pictures (sheet, section 3). There is nothing that could be asked for later, so the run is over with the answer. */
+export async function makePictures(vendor: Vendor, run: Run, model: string): Promise<Output> {
+  // An answer in pieces (`stream`) could not be read, and would have been paid for.
+  const { stream: _stream, partial_images: _partial, ...parameters } = run.parameters;
+  const answer = await request(vendor, run, {
+    path: '/images/generations',
+    method: 'POST',
+    json: { ...parameters, model },
+    timeoutMs: PICTURE_TIMEOUT_MS,
+    bytesMax: PICTURE_BYTES_MAX,
+  });
+  const json = readAnswer(vendor, answer);
+  // Gateways answer 200 with an error as well (protocols/lumenfall.md, section 11).
+  if (isJsonObject(json.error) && json.error.message) throw refusal(vendor, json.error, 'The provider failed.', 'provider_error');
+  const [width, height] = sizeIn(json.size);
+  const hints = { contentType: typeNamed(json.output_format), width, height };
+  const media: Media[] = [];
+  for (const item of Array.isArray(json.data) ? json.data : []) {
+    const found = isJsonObject(item) ? await readPicture(run, item, hints) : undefined;
+    if (found) media.push(found);
+  }
+  // It is done and paid for, so another try would only pay again.
+  if (media.length === 0) throw new TerminalError('The provider answered without a picture.');
+  return { media };
+}
+
+/**
+ * The answer of a call that succeeded.
+ * @throws TerminalError or RetryableError by the table of the sheet, section 8.
+ */
+export function readAnswer(vendor: Vendor, answer: CallAnswer): JsonObject {
+  const { status } = answer;
+  if (status >= 400) throwRefusal(vendor, answer);
+  const json = jsonOf(answer);
+  if (!isJsonObject(json)) {
+    throw new RetryableError('The provider answered with something else than an object.', { mayHaveStarted: answer.startsRun });
+  }
+  return json;
+}
+
+function throwRefusal(vendor: Vendor, answer: CallAnswer): never {
+  const { status, json } = answer;
+  const error = isJsonObject(json) && isJsonObject(json.error) ? json.error : {};
+  const otherwise = `The provider refused the request with status ${status}.`;
+  if (isRefusal(vendor, error)) throw refusal(vendor, error, otherwise, 'provider_error');
+  const isTransient = status === 408 || status === 409 || status === 429 || status >= 500;
+  // The vendor's own word against the table.
+  if (isTransient && answer.header('x-should-retry') === 'false') throw refusal(vendor, error, otherwise, 'provider_error');
+  if (status === 408 || status === 409) throw new RetryableError(wordsOf(vendor, error, otherwise), retryAfterOf(answer));
+  // What jsonOf knows, which includes an answer of 4xx that is not the vendor's.
+  jsonOf(answer);
+  throw refusal(vendor, error, otherwise, status === 400 || status === 422 ? 'invalid_input' : 'provider_error');
+}
+
+/** The error of a request that is not tried again, or of a job that failed. */
+export function refusal(vendor: Vendor, error: JsonObject, otherwise: string, code: 'invalid_input' | 'provider_error'): TerminalError {
+  return new TerminalError(wordsOf(vendor, error, otherwise), { code: isRefusal(vendor, error) ? 'content_refused' : code });
+}
+
+/** `video` is how the vendor answers about a job (sheet, section 6). Undefined while it is not at its end. */
+export function completedVideo(vendor: Vendor, video: JsonObject): JsonObject | undefined {
+  const { status, error } = video;
+  if (status === 'completed') return video;
+  if (status === 'queued' || status === 'in_progress') return undefined;
+  if (status === 'failed') throw refusal(vendor, isJsonObject(error) ? error : {}, 'The video failed at the provider.', 'provider_error');
+  if (status === 'cancelled') throw new TerminalError('The provider cancelled the video.');
+  throw new RetryableError('The provider told a status that it does not document.');
+}
+
+/**
+ * Where a job stands, by `look`. A look that fails is made again: the job goes on, and a RetryableError would start, and pay for, another one.
+ */
+export async function checkVideo(saved: JsonValue, look: (handle: Handle) => Promise<Step>): Promise<Step> {
+  const handle = readHandle(saved);
+  const looked = await tryLook(() => look(handle));
+  return looked.kind === 'seen' ? looked.seen : { kind: 'running', handle: saved, checkAfterMs: looked.checkAfterMs };
+}
+
+/** Whole percents (sheet, section 6), as a fraction. */
+export function progressOf({ progress }: JsonObject): { readonly progress?: number } {
+  return typeof progress === 'number' && progress >= 0 ? { progress: Math.min(progress, 100) / 100 } : {};
+}
+
+export type Handle = { readonly video: string; readonly startedAt: number };
+
+/** @throws RetryableError when the answer to a submission names no job. */
+export function handleOf({ id }: JsonObject, run: Run): Handle {
+  if (!isId(id)) throw new RetryableError('The provider did not tell the id of the video it makes.', { mayHaveStarted: true });
+  return { video: id, startedAt: run.clock.now() };
+}
+
+function readHandle(handle: JsonValue): Handle {
+  if (isJsonObject(handle) && isId(handle.video) && typeof handle.startedAt === 'number') {
+    return { video: handle.video, startedAt: handle.startedAt };
+  }
+  throw new TerminalError('The provider was asked about a run that it did not start.', { code: 'internal' });
+}
+
+/** Asks the vendor to drop a job. Not finding it is as good; only a call that reached nobody throws. */
+export async function deleteVideo(vendor: Vendor, run: Run, handle: JsonValue): Promise<void> {
+  const answer = await request(vendor, run, { path: `/videos/${readHandle(handle).video}`, method: 'DELETE' });
+  if (answer.status >= 500 || answer.status === 401 || answer.status === 403 || answer.status === 429) jsonOf(answer);
+}
+
+async function readPicture(
+  run: Run,
+  { url, b64_json: base64 }: JsonObject,
+  hints: NonNullable<Parameters<typeof linkedMedia>[1]>,
+): Promise<Media | undefined> {
+  if (typeof base64 === 'string' && base64 !== '') {
+    // Compatible servers call the format what they like; only text has no first bytes to tell it by.
+    const told = hints.contentType === 'image/svg+xml' ? hints.contentType : undefined;
+    return (await storeInline(run, base64)) ?? storeBytes(run, Buffer.from(base64, 'base64'), told);
+  }
+  return typeof url === 'string' ? (linkedMedia(url, hints) ?? (await storeInline(run, url))) : undefined;
+}
+
+/** Of `1024x1536`. */
+function sizeIn(size: JsonValue | undefined): readonly [width?: number, height?: number] {
+  const [, width, height] = (typeof size === 'string' && /^(\d{1,5})x(\d{1,5})$/.exec(size)) || [];
+  return width && height ? [Number(width), Number(height)] : [];
+}
+
+/** Of `output_format` (sheet, section 3). */
+function typeNamed(format: JsonValue | undefined): string | undefined {
+  if (format === 'svg') return 'image/svg+xml';
+  if (format === 'jpg') return 'image/jpeg';
+  return typeof format === 'string' && /^(png|jpeg|webp|gif|avif)$/.test(format) ? `image/${format}` : undefined;
+}
+
+function isRefusal({ refusalCodes }: Vendor, { code }: JsonObject): boolean {
+  return typeof code === 'string' && refusalCodes.has(code);
+}
+
+function wordsOf({ key }: Vendor, { message }: JsonObject, otherwise: string): string {
+  return typeof message === 'string' ? sentenceOf(message.replaceAll(key, '…'), otherwise) : otherwise;
+}
+
+/** Opaque (protocols/lumenfall.md, section 9), but it becomes part of a path. */
+function isId(id: JsonValue | undefined): id is string {
+  return typeof id === 'string' && /^[\w-]{1,200}$/.test(id);
+}

@@ -1,0 +1,110 @@
+/**
+ * Lumenfall, a gateway that speaks like OpenAI: pictures come in the answer; videos, for models that are written `video:<id>`, are jobs
+ * that are polled, or tell of their end by a signed webhook. "Sheet" below is protocols/lumenfall.md.
+ */
+import { type Callback, type Clock, isJsonObject, type Provider, RetryableError, type Run, type Step } from '@claimcheck/core';
+import { z } from 'zod';
+import { baseUrlSetting, keySetting } from './_base-url.ts';
+import { type CallbackKeys, keepCallbackKeys } from './_callback-keys.ts';
+import { takesCallback } from './_lumenfall-callback.ts';
+import { linkedMedia } from './_media.ts';
+import {
+  checkVideo,
+  completedVideo,
+  deleteVideo,
+  type Handle,
+  handleOf,
+  makePictures,
+  progressOf,
+  readAnswer,
+  readModel,
+  request,
+  type Vendor,
+} from './_openai-wire.ts';
+import { checkAfterMs } from './_pace.ts';
+import { isFresh, isSigned } from './_signed-webhook.ts';
+
+/** Sheet, section 9: the vendor's own client looks every three seconds. */
+const PACE = { firstMs: 3000, mostMs: 5000 };
+
+const settings = z.object({ LUMENFALL_API_KEY: keySetting(), LUMENFALL_BASE_URL: baseUrlSetting('https://api.lumenfall.ai/openai/v1') });
+
+const lumenfall: Provider<z.infer<typeof settings>> = {
+  name: 'lumenfall',
+  settings,
+  open({ LUMENFALL_API_KEY: key, LUMENFALL_BASE_URL: baseUrl }) {
+    if (!key) return { off: 'LUMENFALL_API_KEY is not set' };
+    // Sheet, section 11.
+    const vendor: Vendor = { key, baseUrl, refusalCodes: new Set(['CONTENT_POLICY_VIOLATION']) };
+    const secrets = keepCallbackKeys((clock) => readSecret(vendor, clock));
+    // Not idempotent as a whole: the vendor recognises videos that it was asked for before (sheet, section 9), but not pictures.
+    return {
+      // Each may hold an answer of megabytes of base64 while it is read.
+      concurrency: 50,
+      start: (run) => start(vendor, run),
+      check: (run, saved) => checkVideo(saved, (handle) => look(vendor, run, handle)),
+      cancel: (run, handle) => deleteVideo(vendor, run, handle),
+      receive: (run, callback) => receive(vendor, secrets, run, callback),
+    };
+  },
+};
+export default lumenfall;
+
+async function start(vendor: Vendor, run: Run): Promise<Step> {
+  const { kind, model } = readModel(run);
+  if (kind === 'picture') return { kind: 'finished', output: await makePictures(vendor, run, model) };
+  const { webhook_url: _webhook, ...parameters } = run.parameters;
+  const callbackUrl = callbackOf(vendor, run);
+  const json = {
+    ...parameters,
+    model,
+    // 256 characters at most (sheet, section 9).
+    idempotency_key: run.idempotencyKey.slice(0, 256),
+    ...(callbackUrl !== undefined && { webhook_url: callbackUrl }),
+  };
+  const handle = handleOf(readAnswer(vendor, await request(vendor, run, { path: '/videos', method: 'POST', json })), run);
+  return { kind: 'running', handle, checkAfterMs: nextLookMs(vendor, run, handle.startedAt) };
+}
+
+async function look(vendor: Vendor, run: Run, handle: Handle): Promise<Step> {
+  const video = readAnswer(vendor, await request(vendor, run, { path: `/videos/${handle.video}` }));
+  const completed = completedVideo(vendor, video);
+  if (!completed) {
+    return { kind: 'running', handle, ...progressOf(video), checkAfterMs: nextLookMs(vendor, run, handle.startedAt) };
+  }
+  const output = isJsonObject(completed.output) ? completed.output : {};
+  const media = linkedMedia(output.url, { contentType: output.content_type ?? 'video/mp4', bytes: output.size_bytes });
+  if (!media) throw new RetryableError('The video is done, but the provider has no link to it yet.');
+  return { kind: 'finished', output: { media: [media] } };
+}
+
+/**
+ * Sheet, section 10. The id in a webhook may be of another kind than the one of the submission (section 9), so an event cannot be matched to
+ * the run by it. A genuine one is therefore the reason to ask for the run's own state, which also makes copies of it harmless.
+ */
+async function receive(vendor: Vendor, secrets: CallbackKeys<string>, run: Run, callback: Callback): Promise<Step | undefined> {
+  const { handle: saved } = callback;
+  // What is stale is dropped before it costs a call.
+  if (saved === undefined || !isFresh(callback, run.clock)) return undefined;
+  if (!(await secrets.accept(run.clock, (secret) => isSigned(callback, secret)))) return undefined;
+  const step = await checkVideo(saved, (handle) => look(vendor, run, handle));
+  return step.kind === 'finished' ? step : undefined;
+}
+
+/** It is of the account, and beside the OpenAI-shaped part of the API (sheet, sections 1 and 10). */
+async function readSecret(vendor: Vendor, clock: Clock): Promise<string> {
+  const native = { ...vendor, baseUrl: vendor.baseUrl.replace(/\/openai\/v1$/, '/v1') };
+  // Several callbacks may wait for it, so it does not end with the run of one; the call bounds its time.
+  const { signal } = new AbortController();
+  const { key } = readAnswer(vendor, await request(native, { signal, clock }, { path: '/webhooks/secret', timeoutMs: 10_000 }));
+  if (typeof key !== 'string') throw new RetryableError('The provider did not tell its webhook secret.');
+  return key;
+}
+
+function callbackOf({ baseUrl }: Vendor, { callbackUrl }: Run): string | undefined {
+  return callbackUrl !== undefined && takesCallback(baseUrl, callbackUrl) ? callbackUrl : undefined;
+}
+
+function nextLookMs(vendor: Vendor, run: Run, startedAt: number): number {
+  return checkAfterMs(run, startedAt, PACE, callbackOf(vendor, run) !== undefined);
+}

@@ -1,0 +1,102 @@
+/**
+ * OpenAI, and whatever speaks like it at `OPENAI_BASE_URL`: pictures (`POST /images/generations`), and videos (`POST /videos`) for models
+ * that are written `video:<id>`. The vendor's webhooks are set up per account and not per run, so runs are polled. "Sheet" below is
+ * protocols/openai.md.
+ */
+import { isJsonObject, type Media, type Provider, RetryableError, type Run, type Step, TerminalError } from '@claimcheck/core';
+import { z } from 'zod';
+import { baseUrlSetting, keySetting } from './_base-url.ts';
+import type { CallAnswer } from './_call.ts';
+import { createGate } from './_gate.ts';
+import { linkedMedia, storeBytes } from './_media.ts';
+import {
+  checkVideo,
+  completedVideo,
+  deleteVideo,
+  type Handle,
+  handleOf,
+  makePictures,
+  progressOf,
+  readAnswer,
+  readModel,
+  request,
+  type Vendor,
+} from './_openai-wire.ts';
+import { checkAfterMs } from './_pace.ts';
+
+/** Sheet, section 6: the Python client looks every second unless the vendor says otherwise. */
+const PACE = { firstMs: 1000, mostMs: 5000 };
+const POLL_AFTER_MS_MAX = 60_000;
+/** Of one video; twelve seconds (sheet, section 6) of the largest format are a tenth of it. */
+const VIDEO_BYTES_MAX = 200_000_000;
+const VIDEO_TIMEOUT_MS = 240_000;
+/** Videos are held in memory on their way to the store, so not all that end together are fetched together. */
+const fetching = createGate(2);
+
+const settings = z.object({ OPENAI_API_KEY: keySetting(), OPENAI_BASE_URL: baseUrlSetting('https://api.openai.com/v1') });
+
+const openai: Provider<z.infer<typeof settings>> = {
+  name: 'openai',
+  settings,
+  open({ OPENAI_API_KEY: key, OPENAI_BASE_URL: baseUrl }) {
+    if (!key) return { off: 'OPENAI_API_KEY is not set' };
+    // The first is what pictures of the DALL-E family are refused by, the second is that of the GPT models and of videos.
+    const vendor: Vendor = { key, baseUrl, refusalCodes: new Set(['content_policy_violation', 'moderation_blocked']) };
+    return {
+      // Each may hold an answer of megabytes of base64 while it is read.
+      concurrency: 50,
+      start: (run) => start(vendor, run),
+      check: (run, saved) => checkVideo(saved, (handle) => look(vendor, run, handle)),
+      cancel: (run, handle) => deleteVideo(vendor, run, handle),
+    };
+  },
+};
+export default openai;
+
+async function start(vendor: Vendor, run: Run): Promise<Step> {
+  const { kind, model } = readModel(run);
+  if (kind === 'picture') return { kind: 'finished', output: await makePictures(vendor, run, model) };
+  // JSON is what some of the vendor's own clients send, so it needs no form (sheet, section 6).
+  const answer = await request(vendor, run, { path: '/videos', method: 'POST', json: { ...run.parameters, model } });
+  const video = readAnswer(vendor, answer);
+  const handle = handleOf(video, run);
+  return { kind: 'running', handle, ...progressOf(video), checkAfterMs: nextLookMs(run, handle.startedAt, answer) };
+}
+
+async function look(vendor: Vendor, run: Run, handle: Handle): Promise<Step> {
+  const answer = await request(vendor, run, { path: `/videos/${handle.video}` });
+  const video = readAnswer(vendor, answer);
+  if (completedVideo(vendor, video)) return { kind: 'finished', output: { media: [await readVideo(vendor, run, handle.video)] } };
+  return { kind: 'running', handle, ...progressOf(video), checkAfterMs: nextLookMs(run, handle.startedAt, answer) };
+}
+
+/** The bytes need the key, so they are kept here; a link to them would be of no use to a client (sheet, section 6, "Content"). */
+function readVideo(vendor: Vendor, run: Run, id: string): Promise<Media> {
+  return fetching.run(run.signal, async () => {
+    const path = `/videos/${id}/content`;
+    const limits = { accept: 'application/binary', timeoutMs: VIDEO_TIMEOUT_MS, bytesMax: VIDEO_BYTES_MAX };
+    const answer = await request(vendor, run, { path, ...limits });
+    const { status, bytes } = answer;
+    if (status === 404 || status === 410) throw new TerminalError('The video is no longer at the provider.');
+    // A gateway may send callers on to its store: not followed with the key, but good as the address of the result.
+    const elsewhere = status >= 300 && status < 400 ? linkedMedia(answer.header('location'), { contentType: 'video/mp4' }) : undefined;
+    if (elsewhere) return elsewhere;
+    const contentType = answer.header('content-type');
+    if (status !== 200 || bytes.length === 0 || contentType?.startsWith('text/') || isErrorDocument(answer)) {
+      readAnswer(vendor, answer);
+      throw new RetryableError('The provider answered with something else than the video.');
+    }
+    return storeBytes(run, bytes, contentType?.startsWith('video/') ? contentType : undefined);
+  });
+}
+
+function isErrorDocument(answer: CallAnswer): boolean {
+  return answer.header('content-type')?.startsWith('application/json') === true && isJsonObject(answer.json);
+}
+
+/** The vendor may ask for another pace (sheet, section 6). No callback comes, whatever the run offers. */
+function nextLookMs(run: Run, startedAt: number, { header }: CallAnswer): number {
+  const asked = header('openai-poll-after-ms');
+  if (asked !== undefined && /^\d{1,9}$/.test(asked)) return Math.min(POLL_AFTER_MS_MAX, Math.max(100, Number(asked)));
+  return checkAfterMs(run, startedAt, PACE, false);
+}
