@@ -14,7 +14,7 @@ export function sentenceOf(text: JsonValue | undefined, otherwise: string): stri
     .replace(/\b(https?:\/\/)(?:[^\s/@"']*@)?([^\s/?#"']+)[^\s"']*/gi, '$1$2/…')
     .replace(/\bdata:[^\s"']{20,}/gi, 'data:…')
     .replace(/\b(bearer|basic)\s+[\w.+/=-]{8,}/gi, '$1 …')
-    .replace(/\b(key|token|secret)(\s*[:=]\s*)[\w.+/=-]{8,}/gi, '$1$2…')
+    .replace(/(key|token|secret)(\s*[:=]\s*)[\w.+/=-]{8,}/gi, '$1$2…')
     .replace(/\s+/g, ' ')
     .trim();
   if (plain === '') return otherwise;
