@@ -110,6 +110,10 @@ function throwRefusal(vendor: Vendor, answer: CallAnswer): never {
   // The vendor's own word against the table.
   if (isTransient && answer.header('x-should-retry') === 'false') throw refusal(vendor, error, otherwise, 'provider_error');
   if (status === 408 || status === 409) throw new RetryableError(wordsOf(vendor, error, otherwise), retryAfterOf(answer));
+  // A 502 in the vendor's own words is not one of a proxy that may have handed the request on.
+  if (status >= 500 && typeof error.code === 'string') {
+    throw new RetryableError(`The provider failed with status ${status}.`, retryAfterOf(answer));
+  }
   // What jsonOf knows, which includes an answer of 4xx that is not the vendor's.
   jsonOf(answer);
   throw refusal(vendor, error, otherwise, status === 400 || status === 422 ? 'invalid_input' : 'provider_error');

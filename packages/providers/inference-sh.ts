@@ -48,7 +48,12 @@ interface Vendor {
   readonly key: string;
 }
 
-const settings = z.object({ INFERENCE_API_KEY: keySetting(), INFERENCE_BASE_URL: baseUrlSetting('https://api.inference.sh') });
+const settings = z.object({
+  /** The vendor's key `inf_…` (sheet, section 1). Without it the provider is off. */
+  INFERENCE_API_KEY: keySetting(),
+  /** Where the vendor is called, in place of exactly this address. */
+  INFERENCE_BASE_URL: baseUrlSetting('https://api.inference.sh'),
+});
 
 const inferenceSh: Provider<z.infer<typeof settings>> = {
   name: 'inference-sh',

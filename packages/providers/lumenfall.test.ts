@@ -208,6 +208,13 @@ describe('errors', () => {
     expect(await providerErrorOf(upstream.start(picture().run))).toMatchObject({ name, code, message });
   });
 
+  test('502 in the words of the vendor started nothing; 502 of anything else may have', async () => {
+    const own = await answering({ status: 502, body: error('all of them', 'ALL_PROVIDERS_EXHAUSTED') });
+    expect(await providerErrorOf(own.start(picture().run))).toMatchObject({ name: 'RetryableError', mayHaveStarted: false });
+    const proxy = await answering({ status: 502, body: 'Bad gateway' });
+    expect(await providerErrorOf(proxy.start(picture().run))).toMatchObject({ name: 'RetryableError', mayHaveStarted: true });
+  });
+
   test('an error that is null beside a good result is none', async () => {
     const upstream = await answering({ body: { error: null, data: [{ url: 'https://cdn.example/a.png' }] } });
     expect((await finish(upstream, picture().run)).media).toHaveLength(1);

@@ -27,7 +27,12 @@ import { isFresh, isSigned } from './_signed-webhook.ts';
 /** Sheet, section 9: the vendor's own client looks every three seconds. */
 const PACE = { firstMs: 3000, mostMs: 5000 };
 
-const settings = z.object({ LUMENFALL_API_KEY: keySetting(), LUMENFALL_BASE_URL: baseUrlSetting('https://api.lumenfall.ai/openai/v1') });
+const settings = z.object({
+  /** The vendor's key `lmnfl_…` (sheet, section 3). Without it the provider is off. */
+  LUMENFALL_API_KEY: keySetting(),
+  /** Where the vendor is called, in place of exactly this address. */
+  LUMENFALL_BASE_URL: baseUrlSetting('https://api.lumenfall.ai/openai/v1'),
+});
 
 const lumenfall: Provider<z.infer<typeof settings>> = {
   name: 'lumenfall',

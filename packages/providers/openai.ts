@@ -33,7 +33,12 @@ const VIDEO_TIMEOUT_MS = 240_000;
 /** Videos are held in memory on their way to the store, so not all that end together are fetched together. */
 const fetching = createGate(2);
 
-const settings = z.object({ OPENAI_API_KEY: keySetting(), OPENAI_BASE_URL: baseUrlSetting('https://api.openai.com/v1') });
+const settings = z.object({
+  /** The vendor's key (sheet, section 1). Without it the provider is off. */
+  OPENAI_API_KEY: keySetting(),
+  /** Where the vendor is called, in place of exactly this address. */
+  OPENAI_BASE_URL: baseUrlSetting('https://api.openai.com/v1'),
+});
 
 const openai: Provider<z.infer<typeof settings>> = {
   name: 'openai',
