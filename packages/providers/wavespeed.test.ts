@@ -477,6 +477,22 @@ describe('webhooks', () => {
     expect(simulated.requests[0]?.path).toBe(`/api/v3/${model}`);
   });
 
+  test('the vendor itself is asked for webhooks over HTTPS only', async () => {
+    // An HTTPS server that this process trusts cannot be had on loopback, so what would be sent is looked at where it leaves.
+    const sent = vi
+      .spyOn(globalThis, 'fetch')
+      .mockImplementation(async () => Response.json({ code: 200, data: { id: 'abc', status: 'created' } }));
+    onTestFinished(() => sent.mockRestore());
+    const upstream = open('https://api.wavespeed.ai');
+    const startWith = (callbackUrl: string) => upstream.start(aRun(parameters, { model, callbackUrl }).run);
+    expect(await startWith('http://queue.example/hook')).toMatchObject({ checkAfterMs: 2000 });
+    expect(await startWith('https://queue.example/hook')).toMatchObject({ checkAfterMs: 30_000 });
+    expect(sent.mock.calls.map(([url]) => url)).toEqual([
+      `https://api.wavespeed.ai/api/v3/${model}`,
+      `https://api.wavespeed.ai/api/v3/${model}?webhook=https%3A%2F%2Fqueue.example%2Fhook`,
+    ]);
+  });
+
   test('a genuine webhook ends the run with the result that a poll has', async () => {
     const { upstream, run, saved, first } = await toldOf();
     const step = await upstream.receive?.(run, asCallback(first, saved));

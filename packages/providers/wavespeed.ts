@@ -74,8 +74,9 @@ async function start(account: Account, run: Run): Promise<Step> {
   // Holding the call until the end would only tie up a connection: the run is polled anyway (section 6).
   const { enable_sync_mode: _, ...json } = run.parameters;
   const path = run.model.split('/').map(encodeURIComponent).join('/');
-  const webhook = isCalledBack(run) ? `?webhook=${encodeURIComponent(run.callbackUrl)}` : '';
-  const answer = await ask(account, run, `/${path}${webhook}`, { method: 'POST', json, startsRun: true });
+  const webhook = webhookOf(account, run);
+  const query = webhook === undefined ? '' : `?webhook=${encodeURIComponent(webhook)}`;
+  const answer = await ask(account, run, `/${path}${query}`, { method: 'POST', json, startsRun: true });
   const prediction = dataOf(account, answer);
   const { id } = prediction;
   // Ids are opaque, but one that is not a plain word would make another address of the ones built from it.
@@ -83,7 +84,7 @@ async function start(account: Account, run: Run): Promise<Step> {
     throw new RetryableError('The provider did not tell which run it started.', { mayHaveStarted: true });
   }
   if (prediction.status === 'failed') await readPrediction(run, prediction, wordsOf(account));
-  return running(run, { id, startedAt: run.clock.now() });
+  return running(account, run, { id, startedAt: run.clock.now() });
 }
 
 /** Files as text are large, so only some of them are read at a time. */
@@ -101,8 +102,8 @@ async function look(account: Account, run: Run, known: Handle, limits: Pick<Call
     const prediction = dataOf(account, answer);
     return hasEnded(prediction) ? prediction : undefined;
   });
-  if (looked.kind === 'later') return { ...running(run, known), checkAfterMs: looked.checkAfterMs };
-  if (!looked.seen) return running(run, known);
+  if (looked.kind === 'later') return { ...running(account, run, known), checkAfterMs: looked.checkAfterMs };
+  if (!looked.seen) return running(account, run, known);
   return { kind: 'finished', output: await readPrediction(run, looked.seen, wordsOf(account)) };
 }
 
@@ -199,13 +200,18 @@ function wordsOf({ key }: Account): (text: JsonValue | undefined, otherwise: str
   return (text, otherwise) => sentenceOf(typeof text === 'string' ? text.replaceAll(key, '…') : undefined, otherwise);
 }
 
-/** The vendor refuses a webhook together with files as text (section 6). */
-function isCalledBack(run: Run): run is Run & { readonly callbackUrl: string } {
-  return run.callbackUrl !== undefined && !asksForBase64(run);
+/**
+ * Where the vendor may tell of the run: over HTTPS only (section 9), which whatever answers in its place over HTTP does not mind. It refuses
+ * a webhook together with files as text (section 6).
+ */
+function webhookOf({ baseUrl }: Account, run: Run): string | undefined {
+  if (asksForBase64(run)) return undefined;
+  return run.callbackUrl?.startsWith('https:') || !baseUrl.startsWith('https:') ? run.callbackUrl : undefined;
 }
 
-function running(run: Run, handle: Handle): Extract<Step, { kind: 'running' }> {
-  return { kind: 'running', handle: { ...handle }, checkAfterMs: checkAfterMs(run, handle.startedAt, PACE, isCalledBack(run)) };
+function running(account: Account, run: Run, handle: Handle): Extract<Step, { kind: 'running' }> {
+  const isCalledBack = webhookOf(account, run) !== undefined;
+  return { kind: 'running', handle: { ...handle }, checkAfterMs: checkAfterMs(run, handle.startedAt, PACE, isCalledBack) };
 }
 
 function readHandle(handle: JsonValue): Handle {
