@@ -26,7 +26,10 @@ export interface Upstream {
    * @throws TerminalError or RetryableError; any other error counts as terminal and internal.
    */
   start(run: Run): Promise<Step>;
-  /** Looks at a started run; also the first call of an attempt that resumes another's work. Throws like `start`. */
+  /**
+   * Looks at a started run; also the first call of an attempt that resumes another's work. Throws like `start`, for a run that is over: after
+   * a RetryableError it is started anew, and paid again. A look that failed while the run goes on returns `running` with the same handle.
+   */
   check(run: Run, handle: JsonValue): Promise<Step>;
   /** Asks the upstream to stop; best effort, and harmless when the run has ended. */
   cancel?(run: Run, handle: JsonValue): Promise<void>;
