@@ -193,3 +193,22 @@ test('a dispatcher that stops makes due again what it had claimed and not sent',
   const [sent] = await owned.sql<{ count: number }[]>`select count(*)::integer as count from deliveries where state = 'DELIVERED'`;
   expect(sent?.count).toBe(receiver.received.length);
 });
+
+test('what waited too long for a host that had answered well is given back unsent, and the log does not claim otherwise', async () => {
+  await using tiring = await aReceiver((call) => (call <= 40 ? 200 : 'nothing'));
+  const clock = createTestClock();
+  await using patient = await owned.sibling({ clock });
+  await Promise.all(Array.from({ length: 120 }, () => aDeliveryTo(tiring.url)));
+  patient.startDispatcher();
+  const held = async () => (await owned.sql`select from deliveries where state = 'PENDING' and claimed_at is not null`).length;
+  await expect.poll(() => tiring.received.length, { timeout: 10_000 }).toBe(50);
+  expect(await held()).toBeGreaterThan(10);
+  clock.advance(15_001);
+  // Its lane is narrow now: one is under way, the others wait in memory.
+  await expect.poll(() => tiring.received.length, { timeout: 10_000 }).toBeGreaterThan(50);
+  clock.advance(15_001);
+  await expect.poll(held, { timeout: 10_000 }).toBeLessThanOrEqual(2);
+  expect(await owned.sql`select from sends where error_code = 'internal'`).toEqual([]);
+  // Or its last send would wait for a clock that nobody advances.
+  await tiring.close();
+});

@@ -44,7 +44,7 @@ const CLAIMED_MAX = 1_000;
 const SEND_MS = 15_000;
 /** A dispatcher that dies is noticed after this, and the delivery sent again; far more than a send and its record can take. */
 const CLAIM_SECONDS = 60;
-/** One that has waited in memory for this long is left to the next claim: a send must end before its claim does. */
+/** One that has waited in memory for this long is given back: a send must end before its claim does. */
 const KEPT_MS = 30_000;
 /** Signals may be lost, so the index is looked at after this time at the latest. */
 const LOOK_AGAIN_MS = 5_000;
@@ -142,7 +142,7 @@ export function startDispatcher(context: EngineContext, { userAgent, sendMs = SE
     void (async () => {
       while (isLineStale && !stopping.signal.aborted) {
         isLineStale = (await stepIntoLine(database.sql, lanes.lines(), LINE_UP)) === LINE_UP;
-        await clock.sleep(LINE_UP_PAUSE_MS, stopping.signal);
+        await clock.sleep(LINE_UP_PAUSE_MS, stopping.signal).catch(() => {});
       }
     })()
       // The claims after the next signal try again.
@@ -177,12 +177,15 @@ export function startDispatcher(context: EngineContext, { userAgent, sendMs = SE
     const waiting = kept.get(key);
     while (waiting?.[0] && sending.size < CONCURRENCY && !stopping.signal.aborted) {
       const { delivery, claimedAtMs } = waiting[0];
-      const isOld = clock.now() - claimedAtMs > KEPT_MS;
-      if (!isOld && !lanes.start(delivery)) return;
+      if (clock.now() - claimedAtMs > KEPT_MS) {
+        // The others came later, but not by much.
+        void giveBack([key]);
+        return;
+      }
+      if (!lanes.start(delivery)) return;
       waiting.shift();
       keptCount -= 1;
-      if (isOld) lanes.drop(delivery);
-      else start(delivery);
+      start(delivery);
     }
     if (waiting?.length === 0) kept.delete(key);
   }

@@ -24,7 +24,7 @@ export interface Lanes {
   rooms(): readonly LaneRoom[];
   /** Room of a lane that nothing is known of. */
   readonly roomElsewhere: number;
-  /** Claimed; it is sent when {@link next} names it. */
+  /** Claimed; it is sent when {@link start} says so. */
   add(lane: Lane): void;
   /** True when one more may be sent now; then it counts as under way until {@link end}. */
   start(lane: Lane): boolean;

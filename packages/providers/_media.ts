@@ -95,8 +95,6 @@ export function mimeType(told: unknown): string | undefined {
   return type !== undefined && type !== UNKNOWN_TYPE && /^[a-z]+\/[a-z0-9.+-]{1,100}$/.test(type) ? type : undefined;
 }
 
-export { type MediaHints as MediaFacts, mimeType as typeOf };
-
 /** The first bytes of the kinds of files that models make. */
 function typeOfBytes(bytes: Uint8Array): string | undefined {
   const start = Buffer.from(bytes.subarray(0, 12)).toString('latin1');
