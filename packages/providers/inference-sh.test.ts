@@ -393,7 +393,7 @@ describe('the simulator', () => {
   });
 
   test('streams the task now, and again as a whole at its end', async () => {
-    const { upstream, vendor, key } = await simulate(30);
+    const { upstream, vendor, key } = await simulate(1_000);
     const step = await upstream.start(run());
     if (step.kind !== 'running') throw new Error('It has ended.');
     const { task } = step.handle as { task: string };

@@ -131,8 +131,10 @@ const inferenceSh: Simulator = {
       while (statusOf(task) < 10 && !closed.signal.aborted && !response.destroyed) {
         const leftMs = Math.max(1, task.createdAt + runMs - systemClock.now());
         await systemClock.sleep(Math.min(HEARTBEAT_MS, leftMs), left).catch(() => {});
-        write(statusOf(task) < 10 ? { type: 'heartbeat' } : taskOf(task));
+        if (statusOf(task) < 10) write({ type: 'heartbeat' });
       }
+      // After the loop: it may have ended since the heartbeat.
+      if (statusOf(task) >= 10) write(taskOf(task));
       response.end();
     }
 
