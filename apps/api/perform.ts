@@ -80,6 +80,9 @@ async function performKnown(deps: AppDeps, performer: Performer, operation: Excl
       const job = found(await engine.read(reference), operation.id);
       return { job, events: engine.follow(reference, operation.after, performer.signal) };
     }
+    case 'listModels':
+    case 'readModel':
+      throw new AppError('unavailable', 'Models cannot be listed yet.');
     case 'readWebhookKeys':
       return performPublic(engine, operation);
     default:

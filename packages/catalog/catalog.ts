@@ -92,6 +92,9 @@ function catalogOf(modelFiles: readonly ModelFile[]): Catalog {
       for (const [name, value] of schema.defaults) if (!members.has(name)) members.set(name, value);
       return objectFrom(members);
     },
+    express: (_model, _route, parameters) => Promise.resolve(parameters),
+    estimateUsd: () => Promise.resolve(undefined),
+    costUsd: () => Promise.resolve(undefined),
   };
 }
 

@@ -13,6 +13,7 @@ const model: Model = {
     { provider: 'first', model: 'a' },
     { provider: 'second', model: 'b' },
   ],
+  routing: 'order',
   retry: { attempts: 3, firstDelayMs: 1, factor: 2, delayMsMax: 10 },
   timeoutSeconds: 60,
   onUnknown: 'resubmit',

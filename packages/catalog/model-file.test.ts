@@ -29,6 +29,7 @@ describe('a model file', () => {
     expect((await loadCatalog({ modelsDir: folder.path })).find('acme')).toEqual({
       name: 'acme',
       aliases: [],
+      routing: 'order',
       title: 'Acme',
       produces: 'image',
       parameters: { type: 'object' },

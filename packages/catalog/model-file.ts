@@ -1,6 +1,6 @@
 /** One model file: its text as a {@link Model} with a compiled parameter schema, or everything that is wrong with it. */
 import { readFile } from 'node:fs/promises';
-import { isJsonObject, type JsonValue, jsonPointer, type Model } from '@claimcheck/core';
+import { isJsonObject, type JsonValue, jsonPointer, type Model, ROUTINGS } from '@claimcheck/core';
 import { z } from 'zod';
 import type { CatalogProblem } from './catalog-error.ts';
 import { type CompiledParameters, compileParameters, type ParameterSchema } from './parameter-schema.ts';
@@ -50,6 +50,7 @@ const modelSchema = z
           context.addIssue({ code: 'custom', path: [index, 'provider'], message: `"${provider}" has a route already` });
         });
       }),
+    routing: z.enum(ROUTINGS).default('order'),
     retry: z
       .strictObject({
         attempts: z.int().min(1).max(20),

@@ -7,6 +7,7 @@ import type { DeliveryOperations } from './delivery.ts';
 import type { AppError } from './errors.ts';
 import type { Job, JobEvent, JobPage, Priority, WebhookOptions } from './job.ts';
 import type { ExactJson } from './json.ts';
+import type { Model, Route } from './model.ts';
 import type { State } from './states.ts';
 import type { WebhookKey, WebhookPreferenceChanges, WebhookPreferences, WebhookSecret } from './webhook-signing.ts';
 
@@ -36,6 +37,8 @@ export interface Wait {
 export interface SubmitOperation {
   readonly kind: 'submit';
   readonly model: string;
+  /** The provider that the client insists on; no other serves the job then. */
+  readonly provider?: string;
   /** The body of the request: an object whose members are the model's parameters. */
   readonly parameters: ExactJson;
   /** A webhook named outside the body. */
@@ -75,6 +78,9 @@ export interface Operations extends DeliveryOperations {
     operation: { readonly kind: 'follow'; readonly id: string; readonly after: number };
     outcome: { readonly job: Job; readonly events: AsyncIterable<JobEvent> };
   };
+  listModels: { operation: { readonly kind: 'listModels' }; outcome: readonly ModelListing[] };
+  /** By name or alias; `unknown_model` for any other. */
+  readModel: { operation: { readonly kind: 'readModel'; readonly name: string }; outcome: ModelListing };
   readWebhookSecret: { operation: { readonly kind: 'readWebhookSecret' }; outcome: WebhookSecret };
   /** Makes a new secret; the one before signs on for `graceSeconds`, 0 to GRACE_SECONDS_MAX, GRACE_SECONDS_DEFAULT unless given. */
   rotateWebhookSecret: { operation: { readonly kind: 'rotateWebhookSecret'; readonly graceSeconds?: number }; outcome: WebhookSecret };
@@ -92,6 +98,20 @@ export interface Operations extends DeliveryOperations {
 }
 export type OperationKind = keyof Operations;
 export type Operation = Operations[OperationKind]['operation'];
+
+/** A model as clients may see it. */
+export interface ModelListing {
+  readonly model: Model;
+  /** Of the model's file, and the sandbox where it may serve. */
+  readonly routes: readonly RouteListing[];
+}
+
+export interface RouteListing {
+  readonly route: Route;
+  readonly isAvailable: boolean;
+  /** Why not, in words for an operator: a key that is not set, or an outage. */
+  readonly reason?: string;
+}
 
 /** Operations that need no API key, because all they answer is public. Said here, so that no dialect can open another one. */
 export const PUBLIC_OPERATIONS: ReadonlySet<OperationKind> = new Set<OperationKind>(['readWebhookKeys']);

@@ -103,6 +103,13 @@ export abstract class ProviderError extends Error {
 /** Trying again cannot help: bad input, refused content, a failure the upstream calls final. */
 export class TerminalError extends ProviderError {
   override readonly name = 'TerminalError';
+  /** True for what is wrong between us and this provider alone, such as a refused key or an empty account: another may serve the request. */
+  readonly isProvidersOnly: boolean;
+
+  constructor(message: string, details: ProviderErrorDetails & { readonly isProvidersOnly?: boolean } = {}) {
+    super(message, details);
+    this.isProvidersOnly = details.isProvidersOnly ?? false;
+  }
 }
 
 /** Trying again can help: overload, a lost connection, a 5xx. */

@@ -13,6 +13,8 @@ export interface Submission {
   readonly model: string;
   /** The provider of the route the job is queued for. */
   readonly provider: string;
+  /** True when the client insists on that provider: no other serves the job. */
+  readonly isPinned?: boolean;
   /** The model's parameters as one JSON object: the client's exact text, defaults filled in. */
   readonly input: JsonText;
   readonly webhookUrl?: string;
@@ -67,7 +69,9 @@ export interface Job {
   readonly callerId: string;
   readonly dialect: string;
   readonly model: string;
+  /** Of the newest attempt, or of the next one while QUEUED. */
   readonly provider: string;
+  readonly isPinned: boolean;
   readonly input: JsonText;
   readonly state: State;
   /** Fraction done, 0 to 1, as far as the provider tells. */
@@ -93,8 +97,28 @@ export interface Job {
   /** When the newest attempt started. */
   readonly attemptStartedAt?: Date;
   readonly finishedAt?: Date;
+  /** Oldest first; once one of them has ended. */
+  readonly attempts?: readonly Attempt[];
   /** Jobs ahead of it in the queue of its provider, 0 is next; only while QUEUED. Counted up to 10,000. */
   readonly queuePosition?: number;
+}
+
+export const ATTEMPT_OUTCOMES = ['succeeded', 'failed', 'cancelled', 'released', 'lost'] as const;
+/** `released` and `lost`: its worker stopped or vanished, and the next attempt went on with the same run. */
+export type AttemptOutcome = (typeof ATTEMPT_OUTCOMES)[number];
+
+/** One try of a job at one provider. */
+export interface Attempt {
+  readonly number: number;
+  readonly provider: string;
+  /** The provider's own id of the model. */
+  readonly model?: string;
+  readonly startedAt: Date;
+  readonly finishedAt?: Date;
+  readonly outcome?: AttemptOutcome;
+  readonly failure?: Failure;
+  /** US dollars. */
+  readonly costUsd?: number;
 }
 
 export const JOB_EVENT_TYPES = ['status', 'progress', 'partial'] as const;

@@ -24,6 +24,19 @@ export interface Output {
   readonly seed?: number;
   /** One flag per medium. */
   readonly nsfw?: readonly boolean[];
+  /** Seconds by the provider's own names, such as `inference`. */
+  readonly timings?: Readonly<Record<string, number>>;
+  readonly usage?: Usage;
+}
+
+/** What a run used up, as the provider tells: what prices are for. */
+export interface Usage {
+  readonly inputTokens?: number;
+  readonly outputTokens?: number;
+  /** Seconds that are charged for: of computing, or of the video or sound that was made. */
+  readonly seconds?: number;
+  /** What the provider says it charged, in US dollars. */
+  readonly usd?: number;
 }
 
 /** The public address of a medium. `baseUrl` has no trailing slash. */

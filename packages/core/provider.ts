@@ -5,12 +5,15 @@
 import type { ZodType } from 'zod';
 import type { Clock } from './clock.ts';
 import type { JsonObject, JsonValue } from './json.ts';
+import type { Limits } from './limits.ts';
 import type { Media, Output } from './output.ts';
 
 export interface Provider<Settings = unknown> {
   readonly name: string;
   /** The environment variables it reads, parsed once at start. A variable that is set but wrong stops the start. */
   readonly settings: ZodType<Settings>;
+  /** Of the `options` that routes of this provider have in model files; without it they have none. */
+  readonly routeOptions?: ZodType;
   /** Ready to run, or the reason why it is off, such as a missing key. Called once; must not do I/O. */
   open(settings: Settings): Upstream | { readonly off: string };
 }
@@ -18,6 +21,10 @@ export interface Provider<Settings = unknown> {
 export interface Upstream {
   /** Most runs one worker holds at a time; the default is 500, for runs that mostly wait. */
   readonly concurrency?: number;
+  /** For all workers together; none unless given. */
+  readonly limits?: Limits;
+  /** True where failures are made on purpose, so that they say nothing about its health. */
+  readonly isSimulated?: boolean;
   /** True when `start` with an `idempotencyKey` it has seen finds the started run instead of making another. */
   readonly isIdempotent?: boolean;
   /**
@@ -69,6 +76,9 @@ export interface Run {
   readonly attempt: number;
   /** The provider's own id of the model. */
   readonly model: string;
+  /** The route's, as `routeOptions` has read them; undefined where it has none. */
+  readonly options?: JsonObject;
+  /** What to send: the model's parameters as the route's mapping has expressed them. */
   readonly parameters: JsonObject;
   /** The same for every attempt of the job at this provider. */
   readonly idempotencyKey: string;

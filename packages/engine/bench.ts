@@ -61,6 +61,7 @@ const model: Model = {
   produces: 'text',
   parameters: {},
   routes: [{ provider: PROVIDER, model: 'nothing' }],
+  routing: 'order',
   retry: { attempts: 1, firstDelayMs: 0, factor: 1, delayMsMax: 0 },
   timeoutSeconds: 900,
   onUnknown: 'resubmit',

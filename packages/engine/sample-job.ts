@@ -39,6 +39,7 @@ export function sampleJob({ event, ...fields }: SampleFields, clock: Clock): Job
     id: newId(clock),
     model: 'test',
     provider: 'test',
+    isPinned: false,
     input: toJsonText({ prompt: PROMPT, seed: 7 }),
     ...moment,
     ...(moment.state === 'COMPLETED' && { output: { media: [{ location: { asset: 'test' }, ...picture }], seed: 7 } }),

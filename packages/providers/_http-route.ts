@@ -8,15 +8,15 @@
  * Expressions are JSONata. Those of a `body` see `{parameters, idempotency_key, job_id, attempt, handle}`; those over an answer see
  * `{status, body, parameters, handle}`, where `body` is its JSON or null.
  */
+import { expressionFault } from '@claimcheck/core';
 import { z } from 'zod';
-import { faultOf } from './_jsonata.ts';
 
 const expression = z
   .string()
   .min(1)
   .max(10_000)
   .superRefine((text, context) => {
-    const fault = faultOf(text);
+    const fault = expressionFault(text);
     if (fault !== undefined) context.addIssue({ code: 'custom', message: `is not valid JSONata: ${fault}` });
   });
 

@@ -3,6 +3,8 @@
  * (see `_http-route.ts`), which is a JSON object in the place of the provider's model id. Media inside of answers go to the asset store.
  */
 import {
+  compileExpression,
+  ExpressionError,
   isJsonObject,
   type JsonObject,
   type JsonValue,
@@ -18,7 +20,6 @@ import { keySetting } from './_base-url.ts';
 import { type CallAnswer, call, jsonOf } from './_call.ts';
 import { readHttpOutput } from './_http-output.ts';
 import { type HttpRoute, type HttpRouteRequest, httpRoute } from './_http-route.ts';
-import { compile } from './_jsonata.ts';
 import { checkAfterMs } from './_pace.ts';
 import { sentenceOf } from './_sentence.ts';
 
@@ -178,7 +179,15 @@ function viewOf(run: Run, { status }: CallAnswer, body: JsonValue | undefined, h
 }
 
 async function read(name: string, expression: string | undefined, view: JsonObject): Promise<JsonValue | undefined> {
-  return expression === undefined ? undefined : compile(name, expression).evaluate(view);
+  if (expression === undefined) return undefined;
+  try {
+    return await compileExpression(expression).evaluate(view);
+  } catch (error) {
+    if (!(error instanceof ExpressionError)) throw error;
+    // It, not the job, has to be changed.
+    const message = `The expression for ${name} of this route could not be evaluated: ${error.message}`;
+    throw new TerminalError(message.slice(0, 300), { code: 'internal', cause: error });
+  }
 }
 
 /** Resolves for an answer with a status of 2xx. @throws what any other one means. */

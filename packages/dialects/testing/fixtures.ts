@@ -47,6 +47,7 @@ export function aJob(state: State, fields: Partial<Job> = {}): Job {
     callerId: '019b7602-7c00-7000-8000-00000000c001',
     dialect: 'native',
     model: 'hidream-i1-fast',
+    isPinned: false,
     provider: 'sandbox',
     input: toJsonText({ prompt: 'a panda', seed: 7 }),
     state,

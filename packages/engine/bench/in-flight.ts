@@ -69,6 +69,7 @@ const model: Model = {
   produces: 'json',
   parameters: { type: 'object' },
   routes: [{ provider: 'bench', model: 'bench' }],
+  routing: 'order',
   retry: { attempts: 1, firstDelayMs: 0, factor: 1, delayMsMax: 0 },
   timeoutSeconds: 3600,
   onUnknown: 'resubmit',

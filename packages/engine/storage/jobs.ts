@@ -28,6 +28,7 @@ export interface JobRow {
   readonly dialect: string;
   readonly model: string;
   readonly provider: string;
+  readonly is_pinned: boolean;
   readonly input: JsonText;
   readonly state: State;
   readonly progress: number;
@@ -92,6 +93,7 @@ export function toJob(row: JobRow): Job {
     dialect: row.dialect,
     model: row.model,
     provider: row.provider,
+    isPinned: row.is_pinned,
     input: row.input,
     state: row.state,
     progress: row.progress,

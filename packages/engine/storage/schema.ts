@@ -1,5 +1,18 @@
 /** The tables as Drizzle sees them. `migrations/` is the truth; a test compares the two. */
-import { bigint, boolean, customType, integer, pgTable, primaryKey, real, smallint, text, timestamp, uuid } from 'drizzle-orm/pg-core';
+import {
+  bigint,
+  boolean,
+  customType,
+  doublePrecision,
+  integer,
+  pgTable,
+  primaryKey,
+  real,
+  smallint,
+  text,
+  timestamp,
+  uuid,
+} from 'drizzle-orm/pg-core';
 
 const bytea = customType<{ data: Buffer; driverData: Buffer }>({ dataType: () => 'bytea' });
 /** JSON as its exact text; see `connection.ts`. */
@@ -40,6 +53,7 @@ export const jobs = pgTable('jobs', {
   priority: smallint('priority').notNull(),
   deadlineAt: instant('deadline_at').notNull(),
   resubmits: integer('resubmits').notNull(),
+  isPinned: boolean('is_pinned').notNull(),
   output: exactJson('output'),
   failureCode: text('failure_code'),
   failureMessage: text('failure_message'),
@@ -71,6 +85,9 @@ export const attempts = pgTable(
     outcome: text('outcome'),
     failureCode: text('failure_code'),
     failureMessage: text('failure_message'),
+    model: text('model'),
+    costUsd: doublePrecision('cost_usd'),
+    callbackToken: text('callback_token'),
   },
   (table) => [primaryKey({ columns: [table.jobId, table.number] })],
 );
@@ -211,3 +228,24 @@ export const replays = pgTable('replays', {
   createdAt: instant('created_at').notNull(),
   finishedAt: instant('finished_at'),
 });
+
+export const providerHealth = pgTable('provider_health', {
+  provider: text('provider').primaryKey(),
+  failures: integer('failures').notNull(),
+  outUntil: instant('out_until'),
+  outSeconds: integer('out_seconds').notNull(),
+  outReason: text('out_reason', { enum: ['failing', 'asked'] }),
+  probeUntil: instant('probe_until'),
+  updatedAt: instant('updated_at').notNull(),
+});
+
+export const routeTimes = pgTable(
+  'route_times',
+  {
+    model: text('model').notNull(),
+    provider: text('provider').notNull(),
+    seconds: doublePrecision('seconds').notNull(),
+    updatedAt: instant('updated_at').notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.model, table.provider] })],
+);

@@ -41,10 +41,11 @@ export async function insertJobs(
         ${column((s) => s.baseUrl)}::text[], ${column((s) => s.sessionId ?? null)}::text[],
         ${column((s) => PRIORITIES.indexOf(s.priority))}::integer[], ${column((s) => s.timeoutSeconds)}::integer[],
         ${column((s) => s.runAt?.toISOString() ?? null)}::text[], ${column((s) => s.delaySeconds ?? 0)}::integer[],
-        ${column((s) => s.idempotency?.keyHash ?? null)}::text[], ${column((s) => s.idempotency?.requestHash ?? null)}::text[]
+        ${column((s) => s.idempotency?.keyHash ?? null)}::text[], ${column((s) => s.idempotency?.requestHash ?? null)}::text[],
+        ${column((s) => s.isPinned === true)}::boolean[]
       ) with ordinality as given (
         id, caller_id, dialect, model, provider, input, webhook_url, webhook_options, base_url, session_id, priority, timeout_seconds, run_at,
-        delay_seconds, key_hash, request_hash, ordinal
+        delay_seconds, key_hash, request_hash, is_pinned, ordinal
       )
     ), ahead as materialized (
       -- Counted once for each queue of the batch; without the word Postgres would count for every row.
@@ -76,9 +77,9 @@ export async function insertJobs(
         where keys.expires_at <= db_now()
       returning job_id
     ), inserted as (
-      insert into jobs (id, caller_id, dialect, model, provider, input, webhook_url, webhook_options, base_url, session_id, priority, available_at, deadline_at)
+      insert into jobs (id, caller_id, dialect, model, provider, input, webhook_url, webhook_options, base_url, session_id, priority, available_at, deadline_at, is_pinned)
       select id, caller_id, dialect, model, provider, input::json, webhook_url, webhook_options::json, base_url, session_id, priority, available_at,
-        available_at + make_interval(secs => timeout_seconds)
+        available_at + make_interval(secs => timeout_seconds), is_pinned
       from input where key_hash is null or id in (select job_id from keyed)
       returning *
     ), event as (
@@ -97,7 +98,7 @@ function toInsertion(row: InsertionRow | undefined, submission: Submission): Ins
   if (!row?.known_job_id || !row.known_created_at) return { kind: 'in_flight' };
   if (row.known_request_hash !== submission.idempotency?.requestHash) return { kind: 'mismatch' };
   // Built from the request, which is the same: the job itself may have expired before its key.
-  const { callerId, dialect, model, provider, input, baseUrl, webhookUrl, webhookOptions, sessionId, priority } = submission;
+  const { callerId, dialect, model, provider, input, baseUrl, webhookUrl, webhookOptions, sessionId, priority, isPinned } = submission;
   return {
     kind: 'replayed',
     job: {
@@ -106,6 +107,7 @@ function toInsertion(row: InsertionRow | undefined, submission: Submission): Ins
       dialect,
       model,
       provider,
+      isPinned: isPinned === true,
       input,
       baseUrl,
       ...(webhookUrl !== undefined && { webhookUrl }),

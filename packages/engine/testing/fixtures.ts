@@ -30,6 +30,7 @@ export const aModel: Model = {
   produces: 'text',
   parameters: { type: 'object' },
   routes: [{ provider: PROVIDER, model: 'upstream/test-model' }],
+  routing: 'order',
   retry: { attempts: 3, firstDelayMs: 1, factor: 1, delayMsMax: 1 },
   timeoutSeconds: 900,
   onUnknown: 'resubmit',

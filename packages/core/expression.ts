@@ -1,10 +1,11 @@
 /**
- * JSONata expressions over what upstreams answer. The expressions are an operator's, the answers anybody's, so an evaluation is limited in
- * time, depth and size, and sees nothing but its input: the language has no way to files, network or variables of the process.
+ * JSONata expressions: over parameters of models, and over what upstreams answer. The expressions are an operator's, their input anybody's, so
+ * an evaluation is limited in time, depth and size, and sees nothing but its input: the language has no way to files, network or variables
+ * of the process.
  */
 import { runInNewContext } from 'node:vm';
-import { type JsonValue, TerminalError } from '@claimcheck/core';
 import jsonata from 'jsonata';
+import type { JsonValue } from './json.ts';
 
 /** Milliseconds; an ordinary evaluation takes less than one. */
 const TIMEOUT_MS = 250;
@@ -14,15 +15,27 @@ const DEPTH_MAX = 500;
 const LENGTH_MAX = 100_000;
 
 export interface Expression {
-  /**
-   * The result as plain JSON, undefined for nothing.
-   * @throws TerminalError when the expression fails or is stopped: it, not the job, has to be changed.
-   */
+  /** The result as plain JSON, undefined for nothing. @throws ExpressionError. */
   evaluate(input: JsonValue): Promise<JsonValue | undefined>;
 }
 
+/** An evaluation failed or was stopped. */
+export class ExpressionError extends Error {
+  override readonly name = 'ExpressionError';
+  /** True for what the expression itself raised, with `$error(…)`: then the message is its author's, for whoever gave the input. */
+  readonly isRaised: boolean;
+
+  constructor(message: string, details: { readonly isRaised: boolean; readonly cause?: unknown }) {
+    super(message, { cause: details.cause });
+    this.isRaised = details.isRaised;
+  }
+}
+
+/** What JSONata calls an error that `$error` raised. */
+const RAISED = 'D3137';
+
 /** What is wrong with the text of an expression, undefined when it can be compiled. */
-export function faultOf(text: string): string | undefined {
+export function expressionFault(text: string): string | undefined {
   try {
     jsonata(text);
     return undefined;
@@ -32,8 +45,8 @@ export function faultOf(text: string): string | undefined {
   }
 }
 
-/** @throws what JSONata throws when {@link faultOf} finds something. `name` is what errors call it. */
-export function compile(name: string, text: string): Expression {
+/** @throws what JSONata throws when {@link expressionFault} finds something. */
+export function compileExpression(text: string): Expression {
   // The library's type asks for the constructor itself, which can be called without `new`; it only ever constructs.
   const RegexEngine = TimedRegExp as RegExpConstructor;
   const compiled = jsonata(text, { timeout: TIMEOUT_MS, stack: DEPTH_MAX, sequence: LENGTH_MAX, RegexEngine });
@@ -44,8 +57,8 @@ export function compile(name: string, text: string): Expression {
         const json: string | undefined = JSON.stringify(result);
         return json === undefined ? undefined : JSON.parse(json);
       } catch (error) {
-        const message = `The expression for ${name} of this route could not be evaluated: ${describe(error).message}`;
-        throw new TerminalError(message.slice(0, 300), { code: 'internal', cause: error });
+        const { message, code } = describe(error);
+        throw new ExpressionError(message.slice(0, 300), { isRaised: code === RAISED, cause: error });
       }
     },
   };
@@ -63,11 +76,12 @@ class TimedRegExp extends RegExp {
 }
 
 /** JSONata throws plain objects. */
-function describe(error: unknown): { readonly message: string; readonly position: number | undefined } {
+function describe(error: unknown): { readonly message: string; readonly code: unknown; readonly position: number | undefined } {
   const fields = typeof error === 'object' && error !== null ? error : {};
   const message = 'message' in fields && typeof fields.message === 'string' ? fields.message : 'it is not valid';
   return {
     message: message.split('\n', 1)[0] ?? '',
+    code: 'code' in fields ? fields.code : undefined,
     position: 'position' in fields && typeof fields.position === 'number' ? fields.position : undefined,
   };
 }

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { compile, faultOf } from './_jsonata.ts';
+import { compileExpression, expressionFault } from './expression.ts';
 
-const evaluate = (text: string, input = {}) => compile('outputs', text).evaluate(input);
+const evaluate = (text: string, input = {}) => compileExpression(text).evaluate(input);
 
 describe('an expression', () => {
   test('gives plain JSON out of its input, a list of one as its member', async () => {
@@ -27,13 +27,14 @@ describe('an expression', () => {
     ['whose pattern never ends', '$contains(body, /^(a+)+$/)'],
     ['that raises an error', '$error("no")'],
     ['that gives a function', 'function($a){ $a }'],
-  ])('%s is stopped, and is no failure that trying again could mend', async (_what, text) => {
+  ])('%s is stopped', async (_what, text) => {
     const body = `${'a'.repeat(60)}b`;
-    await expect(evaluate(text, { body })).rejects.toMatchObject({
-      name: 'TerminalError',
-      code: 'internal',
-      message: expect.stringMatching(/^The expression for outputs of this route could not be evaluated: ./),
-    });
+    await expect(evaluate(text, { body })).rejects.toMatchObject({ name: 'ExpressionError', message: expect.stringMatching(/./) });
+  });
+
+  test('tells what it raised itself from what went wrong with it', async () => {
+    await expect(evaluate('$error("only square pictures")')).rejects.toMatchObject({ message: 'only square pictures', isRaised: true });
+    await expect(evaluate('$number("x")')).rejects.toMatchObject({ isRaised: false });
   });
 
   test.each(['process', 'globalThis', 'require', 'body.constructor', 'body.__proto__', '$lookup(body, "constructor")'])(
@@ -52,10 +53,10 @@ describe('an expression', () => {
 
 describe('the text of an expression', () => {
   test('is found faulty with the place', () => {
-    expect(faultOf('body.(')).toMatch(/\(character \d+\)$/);
+    expect(expressionFault('body.(')).toMatch(/\(character \d+\)$/);
   });
 
   test('is fine when it can be compiled', () => {
-    expect(faultOf('body.images.url')).toBeUndefined();
+    expect(expressionFault('body.images.url')).toBeUndefined();
   });
 });
