@@ -2,24 +2,10 @@
 import { connect, createServer, type Server } from 'node:net';
 import { createTestDatabase, redisUrl } from '@claimcheck/engine/testing';
 import { describe, expect, test } from 'vitest';
-import { clientOf, type Environment, type StartedProcess, startProcess, temporaryFolder } from './testing/processes.ts';
+import { clientOf, KEY, SECRET_KEY, startApi, startProcess, startWorker, temporaryFolder } from './testing/processes.ts';
 import { startReceiver } from './testing/receiver.ts';
 
-const KEY = 'a bootstrap key of 24 characters';
-const SECRET_KEY = Buffer.alloc(32, 7).toString('base64');
 const POLL = { timeout: 15_000, interval: 50 };
-
-async function startApi(environment: Environment): Promise<StartedProcess & { readonly url: string }> {
-  const api = startProcess('apps/api/main.ts', { PORT: '0', BOOTSTRAP_API_KEY: KEY, SECRET_KEY, ...environment });
-  const [, url = ''] = await api.printed(/"url":"(http:[^"]+)"/);
-  return Object.assign(api, { url });
-}
-
-async function startWorker(environment: Environment): Promise<StartedProcess> {
-  const worker = startProcess('apps/worker/main.ts', environment);
-  await worker.printed(/worker takes jobs/);
-  return worker;
-}
 
 describe.each(['redis', 'postgres'] as const)('with the queue on %s', (backend) => {
   test('any API tells of any job, another worker finishes what a killed one had, and each part ends cleanly', async () => {

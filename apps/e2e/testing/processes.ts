@@ -134,3 +134,22 @@ export async function startStandalone(
   const key = /API key\s+(ck_\S+)/.exec(started.output())?.[1] ?? environment.BOOTSTRAP_API_KEY ?? '';
   return Object.assign(started, { url, key });
 }
+
+/** What {@link startApi} gives its API as the bootstrap key. */
+export const KEY = 'a bootstrap key of 24 characters';
+/** The parts of a service share one. */
+export const SECRET_KEY = Buffer.alloc(32, 7).toString('base64');
+
+/** An API on a free port, ready, with {@link KEY}. */
+export async function startApi(environment: Environment): Promise<StartedProcess & { readonly url: string }> {
+  const api = startProcess('apps/api/main.ts', { PORT: '0', BOOTSTRAP_API_KEY: KEY, SECRET_KEY, ...environment });
+  const [, url = ''] = await api.printed(/"url":"(http:[^"]+)"/);
+  return Object.assign(api, { url });
+}
+
+/** A worker that takes jobs. */
+export async function startWorker(environment: Environment): Promise<StartedProcess> {
+  const worker = startProcess('apps/worker/main.ts', environment);
+  await worker.printed(/worker takes jobs/);
+  return worker;
+}
