@@ -90,19 +90,25 @@ export async function call({
 }
 
 /**
- * Throws for what means the same at every vendor: 401 and 403 (our key), 429 and 5xx (later), redirects, and an answer that is no JSON.
+ * Throws for what means the same at every vendor: 401 and 403 (our key), 402 (our account), 429 and 5xx (later), redirects (our base URL),
+ * and an answer that is no JSON. What is ours is told as the provider's only, since another provider may serve the request.
  * Returns the JSON of any other answer, of 4xx too: what that says is in the vendor's own words.
  */
 export function jsonOf(answer: CallAnswer): JsonValue {
   const { status, json, startsRun } = answer;
-  if (status === 401 || status === 403) throw new TerminalError('The provider refused the key that this service has for it.');
+  if (status === 401 || status === 403) {
+    throw new TerminalError('The provider refused the key that this service has for it.', { isProvidersOnly: true });
+  }
+  if (status === 402) throw new TerminalError('The account at the provider has no credit left.', { isProvidersOnly: true });
   if (status === 429) throw new RetryableError('The provider has too much to do.', retryAfterOf(answer));
   if (status >= 500) {
     // What stands in front of a provider answers like this for a request that the provider has.
     const mayHaveStarted = startsRun && (status === 502 || status === 504);
     throw new RetryableError(`The provider failed with status ${status}.`, { ...retryAfterOf(answer), mayHaveStarted });
   }
-  if (status >= 300 && status < 400) throw new TerminalError('The provider answered with a redirect, which is not followed.');
+  if (status >= 300 && status < 400) {
+    throw new TerminalError('The provider answered with a redirect, which is not followed.', { isProvidersOnly: true });
+  }
   if (json === undefined) throw new RetryableError('The provider answered with something that is not JSON.', { mayHaveStarted: startsRun });
   return json;
 }

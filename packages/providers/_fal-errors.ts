@@ -30,11 +30,15 @@ export function falError(answer: CallAnswer, key: string): ProviderError {
   const said = (otherwise: string) => sentenceOf(wordsOf(body)?.replaceAll(key, '…'), otherwise);
   if (type === 'content_policy_violation') return new TerminalError(said('The provider refused the content.'), { code: 'content_refused' });
   // What is wrong with our account, as with an exhausted balance, is not for clients.
-  if (status < 400 || status === 401 || status === 403) return thrownBy(() => jsonOf(answer));
+  if (status < 400 || status === 401 || status === 402 || status === 403) return thrownBy(() => jsonOf(answer));
   if (status === 429) return new RetryableError('The provider has too much to do.', retryAfterOf(answer));
   // The vendor's own client tries these again (section 11).
   if (status === 408 || status === 409) return new RetryableError(said(`The provider answered with status ${status}.`), mayRun(startsRun));
-  if (status === 404) return new TerminalError(startsRun ? 'The provider does not know the model.' : 'The provider does not know the run.');
+  if (status === 404) {
+    return startsRun
+      ? new TerminalError('The provider does not know the model.', { isProvidersOnly: true })
+      : new TerminalError('The provider does not know the run.');
+  }
   if (status === 499) return new TerminalError('The run was cancelled at the provider.');
   if (status === 504 && answer.header('x-fal-request-timeout-type') === 'user')
     return new TerminalError('The run was not started in the time that was set for it.');

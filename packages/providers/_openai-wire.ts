@@ -30,6 +30,8 @@ const PICTURE_TIMEOUT_MS = 290_000;
 /** Ten pictures of a few megabytes each, in base64. */
 const PICTURE_BYTES_MAX = 60_000_000;
 const VIDEO_PREFIX = 'video:';
+/** Codes of an account that cannot pay, whose statuses are 429 for the first and 400 for the others: neither later nor another input would help. */
+const UNPAID_CODES: ReadonlySet<string> = new Set(['insufficient_quota', 'billing_hard_limit_reached', 'billing_not_active']);
 
 /**
  * What a run asks for. The id of a model says nothing of its kind, so routes to videos write `video:` in front of it; all others make
@@ -102,10 +104,13 @@ export function readAnswer(vendor: Vendor, answer: CallAnswer): JsonObject {
 }
 
 function throwRefusal(vendor: Vendor, answer: CallAnswer): never {
-  const { status, json } = answer;
+  const { status, json, startsRun } = answer;
   const error = isJsonObject(json) && isJsonObject(json.error) ? json.error : {};
   const otherwise = `The provider refused the request with status ${status}.`;
   if (isRefusal(vendor, error)) throw refusal(vendor, error, otherwise, 'provider_error');
+  if (typeof error.code === 'string' && UNPAID_CODES.has(error.code)) {
+    throw new TerminalError('The account at the provider has no credit left.', { isProvidersOnly: true });
+  }
   const isTransient = status === 408 || status === 409 || status === 429 || status >= 500;
   // The vendor's own word against the table.
   if (isTransient && answer.header('x-should-retry') === 'false') throw refusal(vendor, error, otherwise, 'provider_error');
@@ -116,6 +121,7 @@ function throwRefusal(vendor: Vendor, answer: CallAnswer): never {
   }
   // What jsonOf knows, which includes an answer of 4xx that is not the vendor's.
   jsonOf(answer);
+  if (status === 404 && startsRun) throw new TerminalError(wordsOf(vendor, error, otherwise), { isProvidersOnly: true });
   throw refusal(vendor, error, otherwise, status === 400 || status === 422 ? 'invalid_input' : 'provider_error');
 }
 

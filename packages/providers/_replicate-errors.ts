@@ -18,13 +18,14 @@ export function replicateError(answer: CallAnswer, key: string): ProviderError {
   const body = isJsonObject(answer.json) ? answer.json : {};
   const sentence = sentenceOf(wordsOf(body)?.replaceAll(key, '…'), `The provider answered with status ${status}.`);
   if (status === 429) return new RetryableError('The provider has too much to do.', { ...bodyWait(body), ...retryAfterOf(answer) });
-  if (status === 402) return new TerminalError('The account at the provider has no credit left.');
-  if (status === 404) return new TerminalError(startsRun ? 'The provider does not know the model.' : 'The provider does not know the run.');
-  // 422 is also what a disabled version answers.
+  if (status === 404 && !startsRun) return new TerminalError('The provider does not know the run.');
+  if (status === 404 || isOfVersion(answer, body)) {
+    return new TerminalError('The provider does not know the model, or no longer has this version.', { isProvidersOnly: true });
+  }
   if (status === 400 || status === 413 || status === 422) return new TerminalError(sentence, { code: 'invalid_input' });
   if (status === 408 || status === 409 || status === 425)
     return new RetryableError(sentence, { mayHaveStarted: startsRun && status === 408 });
-  if (status < 400 || status === 401 || status === 403 || status >= 500) {
+  if (status < 400 || status === 401 || status === 402 || status === 403 || status >= 500) {
     try {
       jsonOf(answer);
     } catch (error) {
@@ -42,6 +43,14 @@ export function predictionError(error: JsonValue | undefined, key: string): Prov
   if (REFUSED.test(text)) return new TerminalError(sentence, { code: 'content_refused' });
   const code = /\bE\d{4}\b/.exec(text)?.[0];
   return code !== undefined && TRANSIENT.has(code) ? new RetryableError(sentence) : new TerminalError(sentence);
+}
+
+/**
+ * A version that is gone or disabled is answered like a wrong input, with 422. What is wrong with an input comes with its fields; there is no
+ * code for the other, so its words are read.
+ */
+function isOfVersion({ status, startsRun }: CallAnswer, { title, detail, invalid_fields: fields }: JsonObject): boolean {
+  return startsRun && status === 422 && !Array.isArray(fields) && /\bversion\b/i.test(`${title} ${detail}`);
 }
 
 /** The header says the same, but an answer may come without it. */

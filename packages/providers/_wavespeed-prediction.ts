@@ -18,6 +18,8 @@ import { linkedMedia, storeBytes, storeInline } from './_media.ts';
 const REFUSED_CODES: readonly unknown[] = [1200];
 /** Missing parameter, invalid parameter, medium out of reach. */
 const INPUT_CODES: readonly unknown[] = [1400, 1401, 1402];
+/** Insufficient credits: ours, not the caller's. */
+const ACCOUNT_CODES: readonly unknown[] = [1407];
 /** Internal, unavailable, timeout: of the vendor, not of the request. */
 const TRANSIENT_CODES: readonly unknown[] = [5000, 5003, 5004];
 
@@ -57,6 +59,7 @@ export async function readPrediction(run: Run, prediction: JsonObject, said: Sai
 export function failureOf(code: JsonValue | undefined, message: string): TerminalError | RetryableError {
   if (TRANSIENT_CODES.includes(code)) return new RetryableError(message);
   if (REFUSED_CODES.includes(code)) return new TerminalError(message, { code: 'content_refused' });
+  if (ACCOUNT_CODES.includes(code)) return new TerminalError(message, { isProvidersOnly: true });
   return new TerminalError(message, { code: INPUT_CODES.includes(code) ? 'invalid_input' : 'provider_error' });
 }
 

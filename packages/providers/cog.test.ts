@@ -336,13 +336,13 @@ describe('a container without a free slot', () => {
   });
 
   test.each([
-    ['SETUP_FAILED', TerminalError],
-    ['DEFUNCT', RetryableError],
-  ] as const)('because it is %s ends the attempt', async (health, kind) => {
+    ['SETUP_FAILED', { name: 'TerminalError', isProvidersOnly: true }],
+    ['DEFUNCT', { name: 'RetryableError' }],
+  ] as const)('because it is %s ends the attempt', async (health, error) => {
     server.setHealth(health);
     const { run } = called();
     const { handle } = await submit(run);
-    expect(await failure(upstream.check(run, handle))).toBeInstanceOf(kind);
+    expect(await failure(upstream.check(run, handle))).toMatchObject(error);
   });
 });
 
@@ -396,7 +396,11 @@ describe('errors', () => {
 
   test('an address that is no Cog server is not asked again', async () => {
     upstream = open({ COG_BASE_URL: `${server.baseUrl}/elsewhere` });
-    expect(await failure(submit(called().run))).toMatchObject({ name: 'TerminalError', code: 'provider_error' });
+    expect(await failure(submit(called().run))).toMatchObject({
+      name: 'TerminalError',
+      code: 'provider_error',
+      isProvidersOnly: true,
+    });
   });
 
   test('cancelling what has ended, or was never sent, harms nobody', async () => {

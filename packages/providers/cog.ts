@@ -190,7 +190,7 @@ async function cancelRun(baseUrl: string, run: Run, { id }: Handle): Promise<voi
 async function readHealth(baseUrl: string, run: Run): Promise<JsonValue | undefined> {
   const health = jsonOf(await callCog(run, { url: `${baseUrl}/health-check` }));
   const status = isJsonObject(health) ? health.status : undefined;
-  if (status === 'SETUP_FAILED') throw new TerminalError('The model server could not set up its model.');
+  if (status === 'SETUP_FAILED') throw new TerminalError('The model server could not set up its model.', { isProvidersOnly: true });
   if (status === 'DEFUNCT') throw new RetryableError('The model server is out of order.');
   return status;
 }
@@ -211,7 +211,7 @@ function readAnswer(answer: CallAnswer): JsonObject {
   if (status === 413) throw new TerminalError('The input is larger than the model server takes.', { code: 'invalid_input' });
   // 400 and 415 are plain text, and 404 is no Cog server: not the client's fault, and no better the next time.
   if (status >= 400 && status < 500 && status !== 401 && status !== 403 && status !== 429) {
-    throw new TerminalError(`The model server refused the request with status ${status}.`);
+    throw new TerminalError(`The model server refused the request with status ${status}.`, { isProvidersOnly: true });
   }
   const snapshot = jsonOf(answer);
   if (!isJsonObject(snapshot)) throw new RetryableError('The model server answered with something that is no run.');

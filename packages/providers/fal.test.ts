@@ -234,10 +234,19 @@ describe('a run that failed', () => {
     ['a cancellation', 499, { detail: 'Gone', error_type: 'client_cancelled' }, 'provider_error'],
     ['a result that is gone', 404, { status: 'NOT_FOUND' }, 'provider_error'],
     ['an error of a type nobody knows', 500, { detail: 'Odd', error_type: 'solar_flare' }, 'provider_error'],
-    ['a key that is wrong', 401, { detail: 'No' }, 'provider_error'],
-    ['an exhausted balance', 403, { detail: 'User is locked. Reason: Exhausted balance.' }, 'provider_error'],
-  ] as const)('by %s is not tried again', async (_name, status, body, code) => {
-    expect(await failure(checkEnded(status, body))).toMatchObject({ name: 'TerminalError', code });
+  ] as const)('by %s is not tried again, here or elsewhere', async (_name, status, body, code) => {
+    expect(await failure(checkEnded(status, body))).toMatchObject({ name: 'TerminalError', code, isProvidersOnly: false });
+  });
+
+  test.each([
+    ['a key that is wrong', 401, { detail: 'No' }],
+    ['an account without credit', 402, { detail: 'No' }],
+    ['an exhausted balance', 403, { detail: 'User is locked. Reason: Exhausted balance.' }],
+    ['a model that is not there', 404, { detail: 'Application not found' }],
+  ])('at its submission by %s may be served by another provider', async (_name, status, body) => {
+    const error = await failure(submit(status, body));
+    expect(error).toMatchObject({ name: 'TerminalError', code: 'provider_error', isProvidersOnly: true });
+    expect(String(error)).not.toContain('Exhausted');
   });
 
   test.each([

@@ -207,7 +207,7 @@ describe('statuses', () => {
 describe('errors', () => {
   test.each([
     ['400', 400, { title: 'Bad request', detail: 'width is odd' }, 'TerminalError', 'invalid_input', 'width is odd'],
-    ['402', 402, { detail: 'no credits' }, 'TerminalError', 'provider_error', 'no credits'],
+    ['402', 402, { detail: 'no credits' }, 'TerminalError', 'provider_error', 'The account at the provider has no credit left.'],
     [
       '404',
       404,
@@ -239,6 +239,27 @@ describe('errors', () => {
   ])('%s', async (_case, status, body, name, code, message) => {
     const upstream = await answering({ status, body });
     expect(await providerErrorOf(upstream.start(run()))).toMatchObject({ name, code, message });
+  });
+
+  test.each([
+    [400, false],
+    [401, true],
+    [402, true],
+    [403, true],
+    [404, true],
+    [410, true],
+    [412, true],
+    [418, false],
+  ])('%i at the submission, by its status or in its body, may be served by another provider: %s', async (status, isProvidersOnly) => {
+    for (const answer of [{ status, body: { detail: 'no' } }, { body: { success: false, status, error: { message: 'no' } } }]) {
+      const upstream = await answering(answer);
+      expect(await providerErrorOf(upstream.start(run()))).toMatchObject({ name: 'TerminalError', isProvidersOnly });
+    }
+  });
+
+  test('a task that is not there any more is not another provider’s business', async () => {
+    const upstream = await answering({ status: 404, body: { detail: 'no such task' } });
+    expect(await providerErrorOf(upstream.check(run(), HANDLE))).toMatchObject({ name: 'TerminalError', isProvidersOnly: false });
   });
 
   test('what the account lacks is told from the body that is in no envelope', async () => {

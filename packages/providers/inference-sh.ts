@@ -146,17 +146,23 @@ function dataOf(answer: CallAnswer, key: string): JsonObject {
     throw new RetryableError('The provider answered with something else than an object.', { mayHaveStarted: answer.startsRun });
   // The first generation told failures in the body as well.
   const status = json.success === false && answer.status < 400 ? (typeof json.status === 'number' ? json.status : 500) : answer.status;
-  if (status >= 400) throw errorOf(status, json, key);
+  if (status >= 400) throw errorOf(status, json, answer.startsRun, key);
   const data = 'data' in json ? json.data : json;
   if (!isJsonObject(data)) throw new RetryableError('The provider answered without a task.', { mayHaveStarted: answer.startsRun });
   return data;
 }
 
+/** Key, credits, role; an app that is not there (any longer); a secret or connection that the app wants our account to have. */
+const OURS: ReadonlySet<number> = new Set([401, 402, 403, 404, 410, 412]);
+
 /** Sheet, section 10. */
-function errorOf(status: number, json: JsonObject, key: string): TerminalError | RetryableError {
+function errorOf(status: number, json: JsonObject, startsRun: boolean, key: string): TerminalError | RetryableError {
   if (status === 429 || status >= 500) return new RetryableError(wordsOf(json, key, `The provider failed with status ${status}.`));
   const refused = wordsOf(json, key, `The provider refused the request with status ${status}.`);
-  return new TerminalError(refused, { code: status === 400 || status === 422 ? 'invalid_input' : 'provider_error' });
+  return new TerminalError(refused, {
+    code: status === 400 || status === 422 ? 'invalid_input' : 'provider_error',
+    isProvidersOnly: startsRun && OURS.has(status),
+  });
 }
 
 /** The first words there are: clients read all of these (sheet, section 1, "Quirks"), and a 412 lists what the account lacks (section 10). */

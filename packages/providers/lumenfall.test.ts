@@ -196,7 +196,7 @@ describe('errors', () => {
       'provider_error',
       'The provider refused the key that this service has for it.',
     ],
-    [402, error('no credit', 'INSUFFICIENT_BALANCE'), 'TerminalError', 'provider_error', 'no credit'],
+    [402, error('no credit', 'INSUFFICIENT_BALANCE'), 'TerminalError', 'provider_error', 'The account at the provider has no credit left.'],
     [404, error('no such model', 'MODEL_NOT_FOUND'), 'TerminalError', 'provider_error', 'no such model'],
     [404, error('switched off', 'MODEL_DISABLED'), 'TerminalError', 'provider_error', 'switched off'],
     [429, error('slow down', 'RATE_LIMITED'), 'RetryableError', 'provider_error', 'The provider has too much to do.'],
@@ -205,7 +205,9 @@ describe('errors', () => {
     [200, error('in a good answer', 'UPSTREAM_ERROR'), 'TerminalError', 'provider_error', 'in a good answer'],
   ])('%i with %j is a %s', async (status, body, name, code, message) => {
     const upstream = await answering({ status, body });
-    expect(await providerErrorOf(upstream.start(picture().run))).toMatchObject({ name, code, message });
+    const thrown = await providerErrorOf(upstream.start(picture().run));
+    expect(thrown).toMatchObject({ name, code, message });
+    if (name === 'TerminalError') expect(thrown).toHaveProperty('isProvidersOnly', [401, 402, 404].includes(status));
   });
 
   test('502 in the words of the vendor started nothing; 502 of anything else may have', async () => {

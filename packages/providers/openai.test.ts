@@ -233,7 +233,9 @@ describe('errors', () => {
   test.each([
     [400, error('size is odd'), 'TerminalError', 'invalid_input', 'size is odd'],
     [401, error('who are you'), 'TerminalError', 'provider_error', 'The provider refused the key that this service has for it.'],
-    [402, error('no credit'), 'TerminalError', 'provider_error', 'no credit'],
+    [402, error('no credit'), 'TerminalError', 'provider_error', 'The account at the provider has no credit left.'],
+    [429, error('top up', 'insufficient_quota'), 'TerminalError', 'provider_error', 'The account at the provider has no credit left.'],
+    [400, error('no', 'billing_hard_limit_reached'), 'TerminalError', 'provider_error', 'The account at the provider has no credit left.'],
     [403, error('not for you'), 'TerminalError', 'provider_error', 'The provider refused the key that this service has for it.'],
     [404, error('no such model'), 'TerminalError', 'provider_error', 'no such model'],
     [408, error('too slow'), 'RetryableError', 'provider_error', 'too slow'],
@@ -247,7 +249,15 @@ describe('errors', () => {
     [200, error('a failure in a good answer'), 'TerminalError', 'provider_error', 'a failure in a good answer'],
   ])('%i with %j is a %s', async (status, body, name, code, message) => {
     const upstream = await answering({ status, body });
-    expect(await providerErrorOf(upstream.start(picture().run))).toMatchObject({ name, code, message });
+    const thrown = await providerErrorOf(upstream.start(picture().run));
+    expect(thrown).toMatchObject({ name, code, message });
+    const isOurs = [401, 402, 403, 404].includes(status) || message.startsWith('The account');
+    if (name === 'TerminalError') expect(thrown).toHaveProperty('isProvidersOnly', isOurs);
+  });
+
+  test('a video that is gone is not another provider’s business', async () => {
+    const upstream = await answering({ status: 404, body: error('no such video') });
+    expect(await providerErrorOf(upstream.check(video(), HANDLE))).toMatchObject({ name: 'TerminalError', isProvidersOnly: false });
   });
 
   test.each([409, 429, 500])('%i that must not be repeated ends the run', async (status) => {

@@ -283,13 +283,28 @@ describe('a creation', () => {
     [400, 'invalid_input'],
     [413, 'invalid_input'],
     [422, 'invalid_input'],
-    [402, 'provider_error'],
-    [403, 'provider_error'],
     [418, 'provider_error'],
-    [302, 'provider_error'],
-  ] as const)('that is answered with %d is not tried again', async (status, code) => {
+  ] as const)('that is answered with %d is not tried again, here or elsewhere', async (status, code) => {
     const stub = await answering(status, { detail: 'It is wrong', status });
-    expect(await failure(stub.start(fox().run))).toMatchObject({ name: 'TerminalError', code });
+    expect(await failure(stub.start(fox().run))).toMatchObject({ name: 'TerminalError', code, isProvidersOnly: false });
+  });
+
+  test.each([
+    [401, { detail: 'Unauthenticated' }],
+    [402, { detail: 'You have insufficient credit' }],
+    [403, { detail: 'No' }],
+    [302, {}],
+    [422, { title: 'Invalid version or not permitted', detail: 'The specified version does not exist' }],
+  ])('that is answered with %d %j may be served by another provider', async (status, body) => {
+    const stub = await answering(status, body);
+    const { run } = fox({}, `acme/painter:${VERSION}`);
+    expect(await failure(stub.start(run))).toMatchObject({ name: 'TerminalError', code: 'provider_error', isProvidersOnly: true });
+  });
+
+  test('with an input whose fields are wrong is the fault of the input, also where one is named like a version', async () => {
+    const fields = [{ type: 'enum', field: 'input.version', description: 'version must be 1 or 2' }];
+    const stub = await answering(422, { title: 'Input validation failed', detail: '- input.version: 1 or 2', invalid_fields: fields });
+    expect(await failure(stub.start(fox().run))).toMatchObject({ code: 'invalid_input', isProvidersOnly: false });
   });
 
   test.each([
@@ -302,11 +317,13 @@ describe('a creation', () => {
   });
 
   test('of an unknown model is not tried again, by name and by version', async () => {
-    expect(await failure(upstream.start(fox({}, 'unknown/model').run))).toMatchObject({
-      name: 'TerminalError',
-      message: 'The provider does not know the model.',
-    });
-    expect(await failure(upstream.start(fox({}, 'acme/painter:old').run))).toMatchObject({ name: 'TerminalError' });
+    for (const model of ['unknown/model', 'acme/painter:old']) {
+      expect(await failure(upstream.start(fox({}, model).run)), model).toMatchObject({
+        name: 'TerminalError',
+        message: expect.stringMatching(/^The provider does not know the model/),
+        isProvidersOnly: true,
+      });
+    }
     expect(server.submitted).toBe(0);
   });
 

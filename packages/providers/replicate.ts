@@ -143,10 +143,10 @@ function createByVersion(account: Account, run: Run, version: string): Promise<C
 
 async function readNewestVersion(account: Account, run: Run, name: string): Promise<string> {
   const answer = await ask(account, run, `/models/${pathOf(name)}`);
-  if (answer.status === 404) throw new TerminalError('The provider does not know the model.');
+  if (answer.status === 404) throw new TerminalError('The provider does not know the model.', { isProvidersOnly: true });
   const { latest_version: newest } = predictionOf(account, answer);
   if (isJsonObject(newest) && typeof newest.id === 'string') return newest.id;
-  throw new TerminalError('The provider has no version of the model.');
+  throw new TerminalError('The provider has no version of the model.', { isProvidersOnly: true });
 }
 
 /** Section 3. Nobody waits for the answer: a blocking creation leaves open whether its output is whole. */

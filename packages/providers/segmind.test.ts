@@ -266,7 +266,7 @@ describe('v1', () => {
 
   test('a model that nobody knows fails for good', async () => {
     const error = await errorOf(open().start(aRun(parameters, { model: 'unknown-model' }).run));
-    expect(error).toMatchObject({ name: 'TerminalError', code: 'provider_error', message: 'Model unknown-model not found' });
+    expect(error).toMatchObject({ name: 'TerminalError', isProvidersOnly: true, message: 'Model unknown-model not found' });
     expect(simulated.submitted).toBe(0);
   });
 
@@ -330,17 +330,19 @@ describe('failures of a run', () => {
 
 describe('statuses', () => {
   test.each([
-    [400, 'invalid_input'],
-    [401, 'provider_error'],
-    [402, 'provider_error'],
-    [403, 'provider_error'],
-    [406, 'provider_error'],
-    [410, 'provider_error'],
-    [413, 'invalid_input'],
-    [422, 'invalid_input'],
-  ])('%i at the submission fails for good as %s', async (status, code) => {
+    [400, 'invalid_input', false],
+    [401, 'provider_error', true],
+    [402, 'provider_error', true],
+    [403, 'provider_error', true],
+    [406, 'provider_error', true],
+    [410, 'provider_error', true],
+    [413, 'invalid_input', false],
+    [418, 'provider_error', false],
+    [422, 'invalid_input', false],
+  ])('%i at the submission fails for good as %s; that another provider may serve it: %s', async (status, code, isProvidersOnly) => {
     const { upstream, requests } = await openAgainst({ status, body: { error: 'told so' } });
-    expect(await errorOf(upstream.start(aRun(parameters, { model }).run))).toMatchObject({ name: 'TerminalError', code });
+    const error = await errorOf(upstream.start(aRun(parameters, { model }).run));
+    expect(error).toMatchObject({ name: 'TerminalError', code, isProvidersOnly });
     expect(requests).toHaveLength(1);
   });
 

@@ -148,7 +148,7 @@ function bodyOf(account: Account, answer: CallAnswer): JsonObject {
 function refusalOf(account: Account, answer: CallAnswer): Error {
   const { status, json } = answer;
   if (status === 429) return new RetryableError('The provider has too much to do.', rateWaitOf(answer));
-  if (status === 401 || status === 403 || status >= 500 || status < 400) {
+  if (status === 401 || status === 402 || status === 403 || status >= 500 || status < 400) {
     jsonOf(answer);
     return new RetryableError(`The provider answered with status ${status}.`, { mayHaveStarted: answer.startsRun });
   }
@@ -156,10 +156,11 @@ function refusalOf(account: Account, answer: CallAnswer): Error {
   if (status === 400 || status === 413 || status === 422) {
     return new TerminalError(sentence('The provider refused the parameters.'), { code: 'invalid_input' });
   }
-  if (status === 404) return new TerminalError(sentence('The provider does not know the model.'));
-  if (status === 410) return new TerminalError(sentence('The provider has retired the model.'));
-  // 406 is documented for missing credits, 402 has been seen; 406 also stands for other things, so its own words come first.
-  if (status === 402 || status === 406) return new TerminalError(sentence('The account at the provider has no credits left.'));
+  const isProvidersOnly = true;
+  if (status === 404) return new TerminalError(sentence('The provider does not know the model.'), { isProvidersOnly });
+  if (status === 410) return new TerminalError(sentence('The provider has retired the model.'), { isProvidersOnly });
+  // 406 is documented for missing credits, and also stands for other things, so its own words come first.
+  if (status === 406) return new TerminalError(sentence('The account at the provider has no credit left.'), { isProvidersOnly });
   return new TerminalError(sentence(`The provider refused the request with status ${status}.`));
 }
 

@@ -277,7 +277,6 @@ describe('failures of a run', () => {
     [1402, 'TerminalError', 'invalid_input'],
     [1403, 'TerminalError', 'provider_error'],
     [1405, 'TerminalError', 'provider_error'],
-    [1407, 'TerminalError', 'provider_error'],
     [5000, 'RetryableError', 'provider_error'],
     [5003, 'RetryableError', 'provider_error'],
     [5004, 'RetryableError', 'provider_error'],
@@ -288,6 +287,12 @@ describe('failures of a run', () => {
       code,
       message: 'told so',
     });
+  });
+
+  test('a run that failed because the account could not pay may be served by another provider', async () => {
+    const error = await errorOf(checked({ status: 'failed', code: 1407, error: 'told so' }));
+    expect(error).toMatchObject({ name: 'TerminalError', code: 'provider_error', isProvidersOnly: true });
+    expect(await errorOf(checked({ status: 'failed', code: 1403, error: 'told so' }))).toMatchObject({ isProvidersOnly: false });
   });
 
   test.each(['cancelled', 'timeout', 'deleted'])('a run that is %s at the vendor fails for good', async (status) => {
@@ -330,15 +335,17 @@ describe('failures of a run', () => {
 
 describe('statuses', () => {
   test.each([
-    [400, 'invalid_input'],
-    [401, 'provider_error'],
-    [402, 'provider_error'],
-    [403, 'provider_error'],
-    [404, 'provider_error'],
-    [413, 'invalid_input'],
-  ])('%i at the submission fails for good as %s', async (status, code) => {
+    [400, 'invalid_input', false],
+    [401, 'provider_error', true],
+    [402, 'provider_error', true],
+    [403, 'provider_error', true],
+    [404, 'provider_error', true],
+    [413, 'invalid_input', false],
+    [418, 'provider_error', false],
+  ])('%i at the submission fails for good as %s; that another provider may serve it: %s', async (status, code, isProvidersOnly) => {
     const { upstream } = await openAgainst({ status, body: { code: status, message: 'told so' } });
-    expect(await errorOf(upstream.start(aRun(parameters, { model }).run))).toMatchObject({ name: 'TerminalError', code });
+    const error = await errorOf(upstream.start(aRun(parameters, { model }).run));
+    expect(error).toMatchObject({ name: 'TerminalError', code, isProvidersOnly });
   });
 
   test.each([

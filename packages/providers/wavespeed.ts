@@ -169,7 +169,7 @@ function bodyOf(account: Account, answer: CallAnswer): JsonObject {
 /** The error for an answer that is no success (sections 3 and 5). */
 function refusalOf(account: Account, answer: CallAnswer, status: number): Error {
   if (status === 429) return new RetryableError('The provider has too much to do.', retryAfterOf(answer));
-  const isTransport = status === 401 || status === 403 || (status >= 500 && status < 600) || status < 400;
+  const isTransport = status === 401 || status === 402 || status === 403 || (status >= 500 && status < 600) || status < 400;
   if (isTransport) {
     jsonOf({ ...answer, status });
     return new RetryableError(`The provider answered with status ${status}.`, { mayHaveStarted: answer.startsRun });
@@ -177,8 +177,7 @@ function refusalOf(account: Account, answer: CallAnswer, status: number): Error 
   const body = isJsonObject(answer.json) ? answer.json : {};
   // The text is in `message`; one documented error has it in `error`, and no envelope (section 3).
   const words = (otherwise: string) => wordsOf(account)(body.message ?? body.error, otherwise);
-  if (status === 402) return new TerminalError(words('The account at the provider has no credits left.'));
-  if (status === 404) return new TerminalError(words('The provider does not know the model.'));
+  if (status === 404) return new TerminalError(words('The provider does not know the model.'), { isProvidersOnly: true });
   // Codes of tasks have four digits, those of HTTP three.
   if (typeof body.code === 'number' && body.code >= 1000) return failureOf(body.code, words('The provider refused the request.'));
   if (status === 400 || status === 413 || status === 422) {
