@@ -21,15 +21,11 @@ import {
   TerminalError,
 } from '@claimcheck/core';
 import { z } from 'zod';
+import { ownBaseUrlSetting } from './_base-url.ts';
 import { type Call, type CallAnswer, call, jsonOf } from './_call.ts';
 import { readCogOutput } from './_cog-output.ts';
+import { concurrencySetting, limitsOf, rateSetting } from './_limits.ts';
 import { sentenceOf } from './_sentence.ts';
-
-interface Settings {
-  readonly COG_BASE_URL?: string | undefined;
-  readonly COG_WEBHOOK_TOKEN?: string | undefined;
-  readonly COG_CONCURRENCY: number;
-}
 
 const handleSchema = z.object({
   /** Ends in 122 random bits that only we and the container know: a webhook that names it comes from there (section 7 knows no signature). */
@@ -55,23 +51,26 @@ const HELD_MS = 290_000;
 /** Outputs are data URIs inside of the answer (section 9). */
 const BYTES_MAX = 32_000_000;
 
-const cog: Provider<Settings> = {
+/** A few containers' worth: those that find no free slot wait, so more than there are slots only spares a pause. */
+const CONCURRENCY = 8;
+
+const settings = z.object({
+  /** Where the container listens, such as http://10.0.0.7:5000. Unset: off. It asks for no key (section 1). */
+  COG_BASE_URL: ownBaseUrlSetting(),
+  /** The container's WEBHOOK_AUTH_TOKEN (section 7). When set, webhooks without it are ignored. */
+  COG_WEBHOOK_TOKEN: z.string().min(1).optional(),
+  /** Runs at once, 8 unless set, and runs started per time, of all workers together. */
+  COG_CONCURRENCY: concurrencySetting(),
+  COG_RATE: rateSetting(),
+});
+
+const cog: Provider<z.infer<typeof settings>> = {
   name: 'cog',
-  settings: z.object({
-    /** Where the container listens, such as http://10.0.0.7:5000. Unset: off. It asks for no key (section 1). */
-    COG_BASE_URL: z
-      .url({ protocol: /^https?$/, error: 'must be an address that starts with http:// or https://' })
-      .transform((url) => url.replace(/\/+$/, ''))
-      .optional(),
-    /** The container's WEBHOOK_AUTH_TOKEN (section 7). When set, webhooks without it are ignored. */
-    COG_WEBHOOK_TOKEN: z.string().min(1).optional(),
-    /** Runs that one worker holds at a time, 1 to 500. Those that find no free slot wait, so more than there are slots only spares a pause. */
-    COG_CONCURRENCY: z.coerce.number().int('must be a whole number').min(1).max(500).default(8),
-  }),
-  open({ COG_BASE_URL: baseUrl, COG_WEBHOOK_TOKEN: token, COG_CONCURRENCY: concurrency }) {
+  settings,
+  open({ COG_BASE_URL: baseUrl, COG_WEBHOOK_TOKEN: token, COG_CONCURRENCY: concurrency = CONCURRENCY, COG_RATE: rate }) {
     if (baseUrl === undefined) return { off: 'COG_BASE_URL is not set' };
     return {
-      concurrency,
+      ...limitsOf(concurrency, rate),
       // Nothing was sent when a handle was not saved.
       isIdempotent: true,
       async start(run) {

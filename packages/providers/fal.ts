@@ -19,6 +19,7 @@ import { type CallAnswer, call, jsonOf } from './_call.ts';
 import { type CallbackKeys, keepCallbackKeys } from './_callback-keys.ts';
 import { falError, isInProgress } from './_fal-errors.ts';
 import { readFalOutput } from './_fal-output.ts';
+import { concurrencySetting, limitsOf, rateSetting } from './_limits.ts';
 import { progressIn } from './_log-progress.ts';
 import { tryLook } from './_look.ts';
 import { checkAfterMs } from './_pace.ts';
@@ -39,6 +40,9 @@ const settings = z.object({
   FAL_BASE_URL: baseUrlSetting('https://queue.fal.run'),
   /** Where the public keys of its webhooks are (section 7), which is another host than the queue's. */
   FAL_JWKS_URL: baseUrlSetting('https://rest.fal.ai/.well-known/jwks.json'),
+  /** Runs at once, and runs started per time, of all workers together. */
+  FAL_CONCURRENCY: concurrencySetting(),
+  FAL_RATE: rateSetting(),
 });
 
 /** What calls need besides the run. */
@@ -57,11 +61,12 @@ interface Handle {
 const fal: Provider<z.infer<typeof settings>> = {
   name: 'fal',
   settings,
-  open({ FAL_KEY: key, FAL_BASE_URL: baseUrl, FAL_JWKS_URL: jwksUrl }) {
+  open({ FAL_KEY: key, FAL_BASE_URL: baseUrl, FAL_JWKS_URL: jwksUrl, FAL_CONCURRENCY: concurrency, FAL_RATE: rate }) {
     if (key === undefined) return { off: 'FAL_KEY is not set' };
     const account = { key, baseUrl };
     const keys = keepCallbackKeys((clock) => fetchKeys(jwksUrl, clock));
     return {
+      ...limitsOf(concurrency, rate),
       start: (run) => start(account, run),
       check: (run, handle) => check(account, run, handle),
       cancel: (run, handle) => cancel(account, run, handle),

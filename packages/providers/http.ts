@@ -16,17 +16,13 @@ import {
   type Upstream,
 } from '@claimcheck/core';
 import { z } from 'zod';
-import { keySetting } from './_base-url.ts';
+import { keySetting, ownBaseUrlSetting } from './_base-url.ts';
 import { type CallAnswer, call, jsonOf } from './_call.ts';
 import { readHttpOutput } from './_http-output.ts';
 import { type HttpRoute, type HttpRouteRequest, httpRoute } from './_http-route.ts';
+import { concurrencySetting, limitsOf, rateSetting } from './_limits.ts';
 import { checkAfterMs } from './_pace.ts';
 import { sentenceOf } from './_sentence.ts';
-
-interface Settings {
-  readonly HTTP_BASE_URL?: string | undefined;
-  readonly HTTP_KEY?: string | undefined;
-}
 
 /** Where requests go, and with what. */
 interface Target {
@@ -47,24 +43,27 @@ const LOOK_MS_MAX = 5_000;
 /** Which request an answer belongs to decides what a refusal means. */
 type Stage = 'submit' | 'poll' | 'result';
 
-const http: Provider<Settings> = {
+const settings = z.object({
+  /** What the paths of routes follow, such as http://10.0.0.9:8000/v1. Unset: off. */
+  HTTP_BASE_URL: ownBaseUrlSetting(),
+  /** Stands for `{key}` in the headers of routes. */
+  HTTP_KEY: keySetting(),
+  /** Runs at once, and runs started per time, of all workers together. */
+  HTTP_CONCURRENCY: concurrencySetting(),
+  HTTP_RATE: rateSetting(),
+});
+
+const http: Provider<z.infer<typeof settings>> = {
   name: 'http',
-  settings: z.object({
-    /** What the paths of routes follow, such as http://10.0.0.9:8000/v1. Unset: off. */
-    HTTP_BASE_URL: z
-      .url({ protocol: /^https?$/, error: 'must be an address that starts with http:// or https://' })
-      .transform((url) => url.replace(/\/+$/, ''))
-      .optional(),
-    /** Stands for `{key}` in the headers of routes. */
-    HTTP_KEY: keySetting(),
-  }),
-  open({ HTTP_BASE_URL: baseUrl, HTTP_KEY: key }) {
-    return baseUrl === undefined ? { off: 'HTTP_BASE_URL is not set' } : openAt({ baseUrl, key });
+  settings,
+  open({ HTTP_BASE_URL: baseUrl, HTTP_KEY: key, HTTP_CONCURRENCY: concurrency, HTTP_RATE: rate }) {
+    if (baseUrl === undefined) return { off: 'HTTP_BASE_URL is not set' };
+    return { ...limitsOf(concurrency, rate), ...runsAt({ baseUrl, key }) };
   },
 };
 export default http;
 
-function openAt(target: Target): Upstream {
+function runsAt(target: Target): Upstream {
   return {
     async start(run) {
       const route = readRoute(run.model);

@@ -5,6 +5,7 @@ import { ConfigError, type Provider } from '@claimcheck/core';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
 import { loadProviders, openProviders } from './index.ts';
+import { listSimulators, loadSimulator } from './simulators/index.ts';
 
 const providers = await loadProviders();
 
@@ -25,6 +26,26 @@ describe.each(providers)('every provider: $name', (provider) => {
     const schema = z.toJSONSchema(provider.settings, { io: 'input', unrepresentable: 'any' });
     for (const variable of Object.keys(schema.properties ?? {})) expect(variable).toMatch(/^[A-Z][A-Z0-9_]*$/);
   });
+});
+
+test.each(await listSimulators())('%s is limited as its variables say', async (name) => {
+  const provider = providers.find((known) => known.name === name) ?? expect.unreachable('a simulator is one of a provider');
+  const environment = (await loadSimulator(name))?.environment('http://127.0.0.1:1') ?? {};
+  const [prefix = ''] = Object.keys(environment)[0]?.split('_') ?? [];
+  const openWith = (limits: Readonly<Record<string, string>>) =>
+    openProviders([provider], { ...environment, ...limits }).upstreams.get(name)?.limits;
+  expect(openWith({ [`${prefix}_CONCURRENCY`]: '12', [`${prefix}_RATE`]: '3000/min' })).toEqual({
+    concurrency: 12,
+    rate: { max: 3000, perMs: 60_000 },
+  });
+  expect(openWith({ [`${prefix}_RATE`]: '5/s' })?.rate).toEqual({ max: 5, perMs: 1000 });
+  expect(openWith({})).toEqual(name === 'cog' ? { concurrency: 8 } : undefined);
+  for (const concurrency of ['0', '1.5', '-3', 'many']) {
+    expect(() => openWith({ [`${prefix}_CONCURRENCY`]: concurrency })).toThrow(`${prefix}_CONCURRENCY: must be a whole number`);
+  }
+  for (const rate of ['0/s', '5', '5/day', '1.5/s']) {
+    expect(() => openWith({ [`${prefix}_RATE`]: rate })).toThrow(`${prefix}_RATE: must be a whole number per s, min or h`);
+  }
 });
 
 describe('loadProviders', () => {

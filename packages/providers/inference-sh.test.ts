@@ -251,8 +251,9 @@ describe('errors', () => {
     [412, true],
     [418, false],
   ])('%i at the submission, by its status or in its body, may be served by another provider: %s', async (status, isProvidersOnly) => {
-    for (const answer of [{ status, body: { detail: 'no' } }, { body: { success: false, status, error: { message: 'no' } } }]) {
-      const upstream = await answering(answer);
+    const plain = await answering({ status, body: { detail: 'no' } });
+    const wrapped = await answering({ body: { success: false, status, error: { message: 'no' } } });
+    for (const upstream of [plain, wrapped]) {
       expect(await providerErrorOf(upstream.start(run()))).toMatchObject({ name: 'TerminalError', isProvidersOnly });
     }
   });

@@ -17,6 +17,7 @@ import { z } from 'zod';
 import { baseUrlSetting, keySetting } from './_base-url.ts';
 import { type CallAnswer, call, jsonOf } from './_call.ts';
 import { readTaskOutput } from './_inference-sh-output.ts';
+import { concurrencySetting, limitsOf, rateSetting } from './_limits.ts';
 import { tryLook } from './_look.ts';
 import { checkAfterMs } from './_pace.ts';
 import { sentenceOf } from './_sentence.ts';
@@ -53,16 +54,20 @@ const settings = z.object({
   INFERENCE_API_KEY: keySetting(),
   /** Where the vendor is called, in place of exactly this address. */
   INFERENCE_BASE_URL: baseUrlSetting('https://api.inference.sh'),
+  /** Runs at once, and runs started per time, of all workers together. */
+  INFERENCE_CONCURRENCY: concurrencySetting(),
+  INFERENCE_RATE: rateSetting(),
 });
 
 const inferenceSh: Provider<z.infer<typeof settings>> = {
   name: 'inference-sh',
   settings,
-  open({ INFERENCE_API_KEY: key, INFERENCE_BASE_URL: baseUrl }) {
+  open({ INFERENCE_API_KEY: key, INFERENCE_BASE_URL: baseUrl, INFERENCE_CONCURRENCY: concurrency, INFERENCE_RATE: rate }) {
     if (!key) return { off: 'INFERENCE_API_KEY is not set' };
     const vendor: Vendor = { baseUrl, key };
     // Not idempotent: the sheet knows no key that the vendor recognises a second submission by.
     return {
+      ...limitsOf(concurrency, rate),
       start: (run) => start(vendor, run),
       check: (run, handle) => check(vendor, run, handle),
       cancel: (run, handle) => cancel(vendor, run, handle),

@@ -6,6 +6,7 @@ import { type Callback, type Clock, isJsonObject, type Provider, RetryableError,
 import { z } from 'zod';
 import { baseUrlSetting, keySetting } from './_base-url.ts';
 import { type CallbackKeys, keepCallbackKeys } from './_callback-keys.ts';
+import { concurrencySetting, limitsOf, rateSetting } from './_limits.ts';
 import { takesCallback } from './_lumenfall-callback.ts';
 import { linkedMedia } from './_media.ts';
 import {
@@ -32,12 +33,15 @@ const settings = z.object({
   LUMENFALL_API_KEY: keySetting(),
   /** Where the vendor is called, in place of exactly this address. */
   LUMENFALL_BASE_URL: baseUrlSetting('https://api.lumenfall.ai/openai/v1'),
+  /** Runs at once, and runs started per time, of all workers together. */
+  LUMENFALL_CONCURRENCY: concurrencySetting(),
+  LUMENFALL_RATE: rateSetting(),
 });
 
 const lumenfall: Provider<z.infer<typeof settings>> = {
   name: 'lumenfall',
   settings,
-  open({ LUMENFALL_API_KEY: key, LUMENFALL_BASE_URL: baseUrl }) {
+  open({ LUMENFALL_API_KEY: key, LUMENFALL_BASE_URL: baseUrl, LUMENFALL_CONCURRENCY: concurrency, LUMENFALL_RATE: rate }) {
     if (!key) return { off: 'LUMENFALL_API_KEY is not set' };
     // Sheet, section 11.
     const vendor: Vendor = { key, baseUrl, refusalCodes: new Set(['CONTENT_POLICY_VIOLATION']) };
@@ -46,6 +50,7 @@ const lumenfall: Provider<z.infer<typeof settings>> = {
     return {
       // Each may hold an answer of megabytes of base64 while it is read.
       concurrency: 50,
+      ...limitsOf(concurrency, rate),
       start: (run) => start(vendor, run),
       check: (run, saved) => checkVideo(saved, (handle) => look(vendor, run, handle)),
       cancel: (run, handle) => deleteVideo(vendor, run, handle),

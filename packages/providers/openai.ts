@@ -8,6 +8,7 @@ import { z } from 'zod';
 import { baseUrlSetting, keySetting } from './_base-url.ts';
 import type { CallAnswer } from './_call.ts';
 import { createGate } from './_gate.ts';
+import { concurrencySetting, limitsOf, rateSetting } from './_limits.ts';
 import { linkedMedia, storeBytes } from './_media.ts';
 import {
   checkVideo,
@@ -38,18 +39,22 @@ const settings = z.object({
   OPENAI_API_KEY: keySetting(),
   /** Where the vendor is called, in place of exactly this address. */
   OPENAI_BASE_URL: baseUrlSetting('https://api.openai.com/v1'),
+  /** Runs at once, and runs started per time, of all workers together. */
+  OPENAI_CONCURRENCY: concurrencySetting(),
+  OPENAI_RATE: rateSetting(),
 });
 
 const openai: Provider<z.infer<typeof settings>> = {
   name: 'openai',
   settings,
-  open({ OPENAI_API_KEY: key, OPENAI_BASE_URL: baseUrl }) {
+  open({ OPENAI_API_KEY: key, OPENAI_BASE_URL: baseUrl, OPENAI_CONCURRENCY: concurrency, OPENAI_RATE: rate }) {
     if (!key) return { off: 'OPENAI_API_KEY is not set' };
     // The first is what pictures of the DALL-E family are refused by, the second is that of the GPT models and of videos.
     const vendor: Vendor = { key, baseUrl, refusalCodes: new Set(['content_policy_violation', 'moderation_blocked']) };
     return {
       // Each may hold an answer of megabytes of base64 while it is read.
       concurrency: 50,
+      ...limitsOf(concurrency, rate),
       start: (run) => start(vendor, run),
       check: (run, saved) => checkVideo(saved, (handle) => look(vendor, run, handle)),
       cancel: (run, handle) => deleteVideo(vendor, run, handle),

@@ -20,6 +20,7 @@ import { baseUrlSetting, keySetting } from './_base-url.ts';
 import { type CallAnswer, call, jsonOf } from './_call.ts';
 import { type CallbackKeys, keepCallbackKeys } from './_callback-keys.ts';
 import { readCogOutput } from './_cog-output.ts';
+import { concurrencySetting, limitsOf, rateSetting } from './_limits.ts';
 import { progressIn, seedIn } from './_log-progress.ts';
 import { tryLook } from './_look.ts';
 import { checkAfterMs } from './_pace.ts';
@@ -37,6 +38,9 @@ const settings = z.object({
   REPLICATE_API_TOKEN: keySetting(),
   /** Where the vendor is called, with the version of its API. */
   REPLICATE_BASE_URL: baseUrlSetting('https://api.replicate.com/v1'),
+  /** Runs at once, and runs started per time, of all workers together. */
+  REPLICATE_CONCURRENCY: concurrencySetting(),
+  REPLICATE_RATE: rateSetting(),
 });
 
 /** What calls need besides the run. */
@@ -53,11 +57,12 @@ interface Handle {
 const replicate: Provider<z.infer<typeof settings>> = {
   name: 'replicate',
   settings,
-  open({ REPLICATE_API_TOKEN: key, REPLICATE_BASE_URL: baseUrl }) {
+  open({ REPLICATE_API_TOKEN: key, REPLICATE_BASE_URL: baseUrl, REPLICATE_CONCURRENCY: concurrency, REPLICATE_RATE: rate }) {
     if (key === undefined) return { off: 'REPLICATE_API_TOKEN is not set' };
     const account = { key, baseUrl };
     const secrets = keepCallbackKeys((clock) => fetchSecret(account, clock));
     return {
+      ...limitsOf(concurrency, rate),
       start: (run) => start(account, run),
       check: (run, handle) => check(account, run, handle),
       cancel: (run, handle) => cancel(account, run, handle),

@@ -17,6 +17,7 @@ import { z } from 'zod';
 import { baseUrlSetting, keySetting } from './_base-url.ts';
 import { type CallAnswer, call, jsonOf, retryAfterOf } from './_call.ts';
 import { createGate } from './_gate.ts';
+import { concurrencySetting, limitsOf, rateSetting } from './_limits.ts';
 import { tryLook } from './_look.ts';
 import { checkAfterMs } from './_pace.ts';
 import { readResult, readSynchronous } from './_segmind-output.ts';
@@ -38,6 +39,9 @@ const settings = z.object({
   SEGMIND_API_KEY: keySetting(),
   /** Where the vendor is called, before `/v1` and `/v2`. */
   SEGMIND_BASE_URL: baseUrlSetting('https://api.segmind.com'),
+  /** Runs at once, and runs started per time, of all workers together. */
+  SEGMIND_CONCURRENCY: concurrencySetting(),
+  SEGMIND_RATE: rateSetting(),
 });
 
 /** What calls need besides the run. */
@@ -54,10 +58,11 @@ interface Handle {
 const segmind: Provider<z.infer<typeof settings>> = {
   name: 'segmind',
   settings,
-  open({ SEGMIND_API_KEY: key, SEGMIND_BASE_URL: baseUrl }) {
+  open({ SEGMIND_API_KEY: key, SEGMIND_BASE_URL: baseUrl, SEGMIND_CONCURRENCY: concurrency, SEGMIND_RATE: rate }) {
     if (key === undefined) return { off: 'SEGMIND_API_KEY is not set' };
     const account = { key, baseUrl };
     return {
+      ...limitsOf(concurrency, rate),
       start: (run) => start(account, run),
       check: (run, handle) => check(account, run, handle),
     };

@@ -18,6 +18,7 @@ import { z } from 'zod';
 import { baseUrlSetting, keySetting } from './_base-url.ts';
 import { type Call, type CallAnswer, call, jsonOf, retryAfterOf } from './_call.ts';
 import { createGate } from './_gate.ts';
+import { concurrencySetting, limitsOf, rateSetting } from './_limits.ts';
 import { tryLook } from './_look.ts';
 import { checkAfterMs } from './_pace.ts';
 import { sentenceOf } from './_sentence.ts';
@@ -39,6 +40,9 @@ const settings = z.object({
   WAVESPEED_API_KEY: keySetting(),
   /** Where the vendor is called, before `/api/v3`. */
   WAVESPEED_BASE_URL: baseUrlSetting('https://api.wavespeed.ai'),
+  /** Runs at once, and runs started per time, of all workers together. */
+  WAVESPEED_CONCURRENCY: concurrencySetting(),
+  WAVESPEED_RATE: rateSetting(),
 });
 
 /** What calls need besides the run. */
@@ -57,10 +61,11 @@ interface Handle {
 const wavespeed: Provider<z.infer<typeof settings>> = {
   name: 'wavespeed',
   settings,
-  open({ WAVESPEED_API_KEY: key, WAVESPEED_BASE_URL: baseUrl }) {
+  open({ WAVESPEED_API_KEY: key, WAVESPEED_BASE_URL: baseUrl, WAVESPEED_CONCURRENCY: concurrency, WAVESPEED_RATE: rate }) {
     if (key === undefined) return { off: 'WAVESPEED_API_KEY is not set' };
     const account: Account = { key, baseUrl, secret: undefined };
     return {
+      ...limitsOf(concurrency, rate),
       start: (run) => start(account, run),
       check: (run, handle) => check(account, run, handle),
       cancel: (run, handle) => cancel(account, run, handle),
