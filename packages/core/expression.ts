@@ -3,7 +3,7 @@
  * an evaluation is limited in time, depth and size, and sees nothing but its input: the language has no way to files, network or variables
  * of the process.
  */
-import { runInNewContext } from 'node:vm';
+import { createContext, Script } from 'node:vm';
 import jsonata from 'jsonata';
 import type { JsonValue } from './json.ts';
 
@@ -64,14 +64,23 @@ export function compileExpression(text: string): Expression {
   };
 }
 
+/** Shared, as making one costs most of a millisecond; nothing stays in it, and no two matches are made at once. */
+const matching = createContext(Object.create(null));
+const match = new Script('pattern.exec(text)');
+
 /** A pattern can take longer than the age of the universe, in a single step that no other limit sees. */
 class TimedRegExp extends RegExp {
   override exec(text: string): RegExpExecArray | null {
     const plain = new RegExp(this.source, this.flags);
     plain.lastIndex = this.lastIndex;
-    const found: RegExpExecArray | null = runInNewContext('pattern.exec(text)', { pattern: plain, text }, { timeout: TIMEOUT_MS });
-    this.lastIndex = plain.lastIndex;
-    return found;
+    Object.assign(matching, { pattern: plain, text });
+    try {
+      const found: RegExpExecArray | null = match.runInContext(matching, { timeout: TIMEOUT_MS });
+      this.lastIndex = plain.lastIndex;
+      return found;
+    } finally {
+      Object.assign(matching, { pattern: undefined, text: undefined });
+    }
   }
 }
 

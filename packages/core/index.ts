@@ -4,6 +4,7 @@ export * from './delivery.ts';
 export * from './dialect.ts';
 export * from './errors.ts';
 export * from './expression.ts';
+export * from './expression-reads.ts';
 export * from './ids.ts';
 export * from './job.ts';
 export * from './json.ts';
