@@ -14,7 +14,7 @@ export interface HttpResult {
 
 const FILES_MAX = 100;
 
-/** @throws RetryableError when there is nothing, TerminalError for a file that is none. */
+/** @throws TerminalError when there is nothing, or a file that is none; RetryableError for a page in the place of a file. */
 export async function readHttpOutput(run: Run, answer: CallAnswer, { isFile, files, text, json, seed }: HttpResult): Promise<Output> {
   const given: readonly JsonValue[] = Array.isArray(files) ? files : files === undefined || files === null ? [] : [files];
   if (given.length > FILES_MAX) throw new TerminalError(`The provider answered with more than ${FILES_MAX} files.`);
@@ -25,7 +25,7 @@ export async function readHttpOutput(run: Run, answer: CallAnswer, { isFile, fil
   const flags = given.map((file) => (isJsonObject(file) && typeof file.nsfw === 'boolean' ? file.nsfw : undefined));
   const words = typeof text === 'string' ? text : undefined;
   if (media.length === 0 && words === undefined && json === undefined) {
-    throw new RetryableError('The provider finished the run without a result.');
+    throw new TerminalError('The provider finished the run without a result.');
   }
   return {
     media,
@@ -48,10 +48,10 @@ async function readFile(run: Run, file: JsonValue): Promise<Media> {
 }
 
 /** A page or a JSON document in the place of a file is a proxy's, or an error. */
-async function storeAnswer(run: Run, { bytes, header }: CallAnswer): Promise<Media> {
+async function storeAnswer(run: Run, { bytes, header, startsRun }: CallAnswer): Promise<Media> {
   const told = mimeType(header('content-type'));
   if (bytes.length === 0 || told === 'text/html' || told === 'application/json') {
-    throw new RetryableError('The provider answered with something that is no file.');
+    throw new RetryableError('The provider answered with something that is no file.', { mayHaveStarted: startsRun });
   }
   return storeBytes(run, bytes, told);
 }

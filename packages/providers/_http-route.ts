@@ -2,11 +2,12 @@
  * How a model is run at an upstream that has no adapter of its own: which requests are made, and how their answers are read. It is
  * written by an operator, so it is checked strictly, once, and every problem is told with its place.
  *
- * Texts of paths and headers may hold `{…}`: `{handle}` (or a member of it, as in `{handle.id}`), `{idempotency_key}` and `{job_id}`, and
- * in headers `{key}`, which is HTTP_KEY. In paths they are percent-encoded, so that an answer cannot lead a request elsewhere.
+ * Texts of paths and headers may hold `{…}`: `{handle}` (or a member of it, as in `{handle.id}`), `{model}`, `{idempotency_key}` and
+ * `{job_id}`, and in headers `{key}`, which is HTTP_KEY. In paths they are percent-encoded, so that an answer cannot lead a request elsewhere;
+ * slashes of the model stay.
  *
- * Expressions are JSONata. Those of a `body` see `{parameters, idempotency_key, job_id, attempt, handle}`; those over an answer see
- * `{status, body, parameters, handle}`, where `body` is its JSON or null.
+ * Expressions are JSONata. Those of a `body` see `{parameters, model, idempotency_key, job_id, attempt, handle}`; those over an answer see
+ * `{status, body, parameters, model, handle}`, where `body` is its JSON or null.
  */
 import { expressionFault } from '@claimcheck/core';
 import { z } from 'zod';
@@ -20,14 +21,14 @@ const expression = z
     if (fault !== undefined) context.addIssue({ code: 'custom', message: `is not valid JSONata: ${fault}` });
   });
 
-const PLACEHOLDERS = /^(?:[^{}]|\{(?:handle(?:\.\w+)?|idempotency_key|job_id)\})*$/;
-const PLACEHOLDERS_AND_KEY = /^(?:[^{}]|\{(?:handle(?:\.\w+)?|idempotency_key|job_id|key)\})*$/;
+const PLACEHOLDERS = /^(?:[^{}]|\{(?:handle(?:\.\w+)?|model|idempotency_key|job_id)\})*$/;
+const PLACEHOLDERS_AND_KEY = /^(?:[^{}]|\{(?:handle(?:\.\w+)?|model|idempotency_key|job_id|key)\})*$/;
 
 const path = z
   .string()
   .max(2000)
   .regex(/^\/[\x21-\x7e]*$/, 'must start with / and hold no spaces')
-  .regex(PLACEHOLDERS, 'may hold {handle}, {handle.name}, {idempotency_key} and {job_id} only');
+  .regex(PLACEHOLDERS, 'may hold {handle}, {handle.name}, {model}, {idempotency_key} and {job_id} only');
 
 /** Made by the connection itself, or dangerous to choose. */
 const HEADERS_REFUSED = /^(host|connection|content-length|transfer-encoding|te|trailer|upgrade|expect|keep-alive|cookie|proxy-.*)$/;
@@ -39,7 +40,7 @@ const headers = z
       .string()
       .max(2000)
       .regex(/^[\x20-\x7e]*$/, 'must be printable ASCII')
-      .regex(PLACEHOLDERS_AND_KEY, 'may hold {key}, {handle}, {handle.name}, {idempotency_key} and {job_id} only'),
+      .regex(PLACEHOLDERS_AND_KEY, 'may hold {key}, {handle}, {handle.name}, {model}, {idempotency_key} and {job_id} only'),
   )
   .superRefine((given, context) => {
     for (const name of Object.keys(given)) {
@@ -75,7 +76,7 @@ export const httpRoute = z
 
     /** Over the answer to `submit`: what finds the run again, text or an object of texts and numbers. */
     handle: expression.optional(),
-    /** Over the answer to `poll`: "running", "succeeded", "failed", or "refused" for its content; anything else fails the attempt. */
+    /** Over the answer to `poll`: "running", "succeeded", "failed", or "refused" for its content; after anything else it is looked at again. */
     state: expression.optional(),
     /** Over the answer to `poll`: the fraction done, 0 to 1, where the upstream tells. */
     progress: expression.optional(),
@@ -91,9 +92,11 @@ export const httpRoute = z
     /** Over the result: the number that repeats it. */
     seed: expression.optional(),
     /**
-     * Over an answer with a status of 4xx (401, 403 and 429 aside), and over that of a `poll` whose run has failed: a sentence for the
-     * client, or an object of `message`, `code` (provider_error, content_refused or invalid_input) and `retry` (true when trying again
-     * can help). A `submit` that is refused with 400 or 422 is invalid_input unless `code` says otherwise.
+     * Over an answer with a status of 4xx (401, 402, 403 and 429 aside), and over that of a `poll` whose run has failed: a sentence for the
+     * client, or an object of `message`, `code` (provider_error, content_refused or invalid_input), `retry` (true when trying again can
+     * help: for a run that has failed another one, else the same request later) and `fall_over` (true when another provider may serve what
+     * this one cannot). Unless it says otherwise, a `submit` that is refused with 400 or 422 is invalid_input, one with 404, 405 or 410
+     * falls over, and a run is looked at again after 404, 409 and 425.
      */
     error: expression.optional(),
     /** Seconds until the first look, 0.05 to 60; later looks come up to five seconds apart, or as far as this. 1 unless given. */

@@ -25,7 +25,9 @@ function open(environment: Readonly<Record<string, string>>): Upstream {
 }
 
 function routed(route: object = QUEUE_ROUTE, parameters: JsonObject = FOX, given: Partial<Omit<Run, 'parameters' | 'storeFile'>> = {}) {
-  return aRun(parameters, { model: JSON.stringify(route), ...given });
+  // As the catalog hands them on.
+  const options: JsonObject = JSON.parse(JSON.stringify(httpRoute.parse(route)));
+  return aRun(parameters, { model: 'studio/fox', options, ...given });
 }
 
 async function handleOf(run: Run, at = upstream): Promise<JsonValue> {
@@ -42,15 +44,18 @@ const failure = (promise: Promise<unknown>) =>
 /** Another server for one test, which answers everything alike and keeps the paths that were asked for. */
 async function startFixed(status: number, body: unknown, headers: Record<string, string> = { 'content-type': 'application/json' }) {
   const paths: string[] = [];
-  const fixed = createServer((request, response) => {
+  const bodies: unknown[] = [];
+  const fixed = createServer(async (request, response) => {
     paths.push(request.url ?? '');
+    const sent = Buffer.concat(await request.toArray()).toString();
+    bodies.push(sent === '' ? undefined : JSON.parse(sent));
     response.writeHead(status, headers).end(Buffer.isBuffer(body) ? body : JSON.stringify(body));
   });
   await new Promise<void>((resolve) => fixed.listen(0, '127.0.0.1', resolve));
   onTestFinished(() => void fixed.close());
   const address = fixed.address();
   const port = typeof address === 'object' && address ? address.port : expect.unreachable();
-  return { paths, upstream: open({ HTTP_BASE_URL: `http://127.0.0.1:${port}`, HTTP_KEY: KEY }) };
+  return { paths, bodies, upstream: open({ HTTP_BASE_URL: `http://127.0.0.1:${port}`, HTTP_KEY: KEY }) };
 }
 
 describe('a queue', () => {
@@ -128,9 +133,25 @@ describe('a queue', () => {
     expect(await failure(upstream.start(run))).toMatchObject({ name: 'RetryableError', mayHaveStarted: true });
   });
 
-  test('that tells of an unknown state fails the attempt, which can be tried again', async () => {
+  test('that tells of an unknown state is looked at again', async () => {
     const { run } = routed({ ...QUEUE_ROUTE, state: '"resting"' });
-    expect(await failure(upstream.check(run, await handleOf(run)))).toMatchObject({ name: 'RetryableError' });
+    const handle = await handleOf(run);
+    expect(await upstream.check(run, handle)).toEqual({ kind: 'running', handle, checkAfterMs: 5000 });
+  });
+
+  test('is asked for the model where the route says so, in paths, headers and bodies', async () => {
+    const fixed = await startFixed(200, { id: 'a' });
+    const route = {
+      ...QUEUE_ROUTE,
+      submit: { path: '/run/{model}', headers: { 'x-model': '{model}' }, body: '{"model": model, "input": parameters}' },
+      poll: { path: '/run/{model}/{handle}' },
+      state: 'model = "studio/fox 2" ? "failed" : "running"',
+    };
+    const { run } = routed(route, FOX, { model: 'studio/fox 2' });
+    const handle = await handleOf(run, fixed.upstream);
+    expect(await failure(fixed.upstream.check(run, handle))).toMatchObject({ name: 'TerminalError' });
+    expect(fixed.paths).toEqual(['/run/studio/fox%202', '/run/studio/fox%202/a']);
+    expect(fixed.bodies[0]).toEqual({ model: 'studio/fox 2', input: FOX });
   });
 
   test.each(['../../admin', '..', 'a/b?c=d#e', 'http://127.0.0.1:1/'])('cannot lead requests elsewhere by calling a run %j', async (id) => {
@@ -186,16 +207,20 @@ describe('an upstream that answers with the result', () => {
     expect(await failure(fixed.upstream.start(routed({ submit: { path: '/' }, outputs: 'body.file' }).run))).toBeInstanceOf(TerminalError);
   });
 
-  test('without a result is tried again', async () => {
+  test('without a result is not asked again, as that would only be paid again', async () => {
     const fixed = await startFixed(200, {});
     expect(await failure(fixed.upstream.start(routed({ submit: { path: '/' }, outputs: 'body.file' }).run))).toMatchObject({
-      name: 'RetryableError',
+      name: 'TerminalError',
+      code: 'provider_error',
     });
   });
 
   test.each(['text/html', 'application/json'])('of type %s has no file in its bytes', async (type) => {
     const fixed = await startFixed(200, { oops: true }, { 'content-type': type });
-    expect(await failure(fixed.upstream.start(routed({ submit: { path: '/' } }).run))).toMatchObject({ name: 'RetryableError' });
+    expect(await failure(fixed.upstream.start(routed({ submit: { path: '/' } }).run))).toMatchObject({
+      name: 'RetryableError',
+      mayHaveStarted: true,
+    });
   });
 });
 
@@ -210,11 +235,45 @@ describe('errors', () => {
     expect(await failure(upstream.start(routed().run))).toMatchObject(error);
   });
 
-  test.each(['429', '500', 'html', 'truncated'] as const)('%s at a look can be tried again', async (fault) => {
+  test.each([
+    ['429', 1000],
+    ['500', 5000],
+    ['html', 5000],
+    ['truncated', 5000],
+  ] as const)('%s at a look leaves the run as it is', async (fault, checkAfterMs) => {
     const { run } = routed();
     const handle = await handleOf(run);
     server.inject(fault);
-    expect(await failure(upstream.check(run, handle))).toMatchObject({ name: 'RetryableError', mayHaveStarted: false });
+    expect(await upstream.check(run, handle)).toEqual({ kind: 'running', handle, checkAfterMs });
+    await expect.poll(() => upstream.check(run, handle), { interval: 1 }).toMatchObject({ kind: 'finished' });
+    expect(server.submitted).toBe(1);
+  });
+
+  test.each([404, 409, 425])('%d to a look leaves the run as it is, unless the route says that it is over', async (status) => {
+    const fixed = await startFixed(status, { why: 'gone' });
+    const handle = { reference: 'a', startedAt: 0 };
+    const check = (error: string) => fixed.upstream.check(routed({ ...QUEUE_ROUTE, error }).run, handle);
+    expect(await check('{"message": body.why}')).toMatchObject({ kind: 'running', handle });
+    expect(await failure(check('{"message": body.why, "retry": false}'))).toMatchObject({ name: 'TerminalError', message: 'gone' });
+  });
+
+  test('a run that failed is run again when the route says that this can help', async () => {
+    server.inject('fail');
+    const { run } = routed({ ...QUEUE_ROUTE, error: '{"message": body.error.message, "retry": true}' });
+    const handle = await handleOf(run);
+    const ended = expect.poll(() => upstream.check(run, handle).catch((error: unknown) => error), { interval: 1 });
+    await ended.toMatchObject({ name: 'RetryableError', message: 'out of paint', mayHaveStarted: false });
+  });
+
+  test('a page in the place of the result is looked at again', async () => {
+    const { run } = routed();
+    const handle = await handleOf(run);
+    await expect.poll(async () => (await upstream.check(run, handle)).kind, { interval: 1 }).toBe('finished');
+    const fixed = await startFixed(200, { state: 'done', percent: 100 });
+    const pictures = routed({ ...QUEUE_ROUTE, result: { path: '/' }, outputs: 'body.pictures' }).run;
+    expect(await failure(fixed.upstream.check(pictures, handle))).toMatchObject({ name: 'TerminalError', code: 'provider_error' });
+    const { outputs: _outputs, ...file } = QUEUE_ROUTE;
+    expect(await fixed.upstream.check(routed(file).run, handle)).toMatchObject({ kind: 'running', handle });
   });
 
   test('an answer that takes longer than the route allows can be tried again', async () => {
@@ -258,12 +317,32 @@ describe('errors', () => {
   });
 
   test.each([
-    ['no JSON', 'flux'],
-    ['no route', '{"submit":{"path":"/jobs"},"polls":{}}'],
-    ['an expression that fails', JSON.stringify({ submit: { path: '/jobs', body: '$error("no")' } })],
-  ])('a model with %s in its place is nothing that trying again could mend, and nothing is sent', async (_what, model) => {
-    expect(await failure(upstream.start(aRun(FOX, { model }).run))).toMatchObject({ name: 'TerminalError', code: 'internal' });
+    ['no options', undefined],
+    ['options that nobody knows', { submit: { path: '/jobs' }, polls: {} }],
+    ['an expression that fails', { submit: { path: '/jobs', body: '$error("no")' } }],
+  ])('a route with %s is the operator’s to mend: nothing is sent, and another provider may serve', async (_what, options) => {
+    const { run } = aRun(FOX, { ...(options && { options }) });
+    expect(await failure(upstream.start(run))).toMatchObject({ name: 'TerminalError', code: 'internal', isProvidersOnly: true });
     expect(server.requests).toEqual([]);
+  });
+
+  test.each([
+    [401, true],
+    [402, true],
+    [403, true],
+    [404, true],
+    [405, true],
+    [410, true],
+    [400, false],
+    [418, false],
+    [422, false],
+  ])('a submission that is refused with %d may be served by another provider: %s', async (status, isProvidersOnly) => {
+    const fixed = await startFixed(status, { error: { message: 'no', type: 'x' } });
+    expect(await failure(fixed.upstream.start(routed().run))).toMatchObject({ name: 'TerminalError', isProvidersOnly });
+    if (![401, 402, 403].includes(status)) {
+      const { run } = routed({ submit: { path: '/' }, error: `{"fall_over": ${!isProvidersOnly}}` });
+      expect(await failure(fixed.upstream.start(run))).toMatchObject({ isProvidersOnly: !isProvidersOnly });
+    }
   });
 
   test('a route that needs a key that is not set says so, and nothing is sent', async () => {
@@ -271,6 +350,7 @@ describe('errors', () => {
     expect(await failure(upstream.start(routed().run))).toMatchObject({
       name: 'TerminalError',
       message: expect.stringContaining('HTTP_KEY'),
+      isProvidersOnly: true,
     });
     expect(server.requests).toEqual([]);
   });
@@ -280,6 +360,10 @@ describe('a route', () => {
   const faultsOf = (route: object) =>
     httpRoute.safeParse(route).error?.issues.map(({ path, message }) => `${path.join('.')} ${message}`) ?? [];
   const submit = { path: '/jobs' };
+
+  test('is what model files are checked against', () => {
+    expect(http.routeOptions).toBe(httpRoute);
+  });
 
   test('is fine when it has a submission', () => {
     expect([faultsOf({ submit }), faultsOf(QUEUE_ROUTE), faultsOf(FILE_ROUTE)]).toEqual([[], [], []]);

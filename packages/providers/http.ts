@@ -1,14 +1,14 @@
 /**
- * Any upstream that takes a job over HTTP, without an adapter of its own: requests and the reading of answers are written down in a route
- * (see `_http-route.ts`), which is a JSON object in the place of the provider's model id. Media inside of answers go to the asset store.
+ * Any upstream that takes a job over HTTP, without an adapter of its own: requests and the reading of answers are written down in the options
+ * of a route (see `_http-route.ts`), and the route's model is an id that these may use. Media inside of answers go to the asset store.
  */
 import {
   compileExpression,
   ExpressionError,
-  isJsonObject,
   type JsonObject,
   type JsonValue,
   type Provider,
+  ProviderError,
   RetryableError,
   type Run,
   type Step,
@@ -21,6 +21,7 @@ import { type CallAnswer, call, jsonOf } from './_call.ts';
 import { readHttpOutput } from './_http-output.ts';
 import { type HttpRoute, type HttpRouteRequest, httpRoute } from './_http-route.ts';
 import { concurrencySetting, limitsOf, rateSetting } from './_limits.ts';
+import { tryLook } from './_look.ts';
 import { checkAfterMs } from './_pace.ts';
 import { sentenceOf } from './_sentence.ts';
 
@@ -56,6 +57,7 @@ const settings = z.object({
 const http: Provider<z.infer<typeof settings>> = {
   name: 'http',
   settings,
+  routeOptions: httpRoute,
   open({ HTTP_BASE_URL: baseUrl, HTTP_KEY: key, HTTP_CONCURRENCY: concurrency, HTTP_RATE: rate }) {
     if (baseUrl === undefined) return { off: 'HTTP_BASE_URL is not set' };
     return { ...limitsOf(concurrency, rate), ...runsAt({ baseUrl, key }) };
@@ -66,7 +68,7 @@ export default http;
 function runsAt(target: Target): Upstream {
   return {
     async start(run) {
-      const route = readRoute(run.model);
+      const route = routeOf(run);
       const answer = await send(target, run, route.submit, { method: 'POST', stage: 'submit' });
       await refuse(target, run, route, answer, 'submit');
       if (!route.poll) return finish(run, route, answer);
@@ -78,42 +80,58 @@ function runsAt(target: Target): Upstream {
       return running(run, route, handle.data);
     },
     async check(run, value) {
-      const route = readRoute(run.model);
+      const route = routeOf(run);
       const handle = readHandle(value);
-      if (!route.poll) throw new TerminalError('The route of this model no longer says how to look at a run.', { code: 'internal' });
-      const answer = await send(target, run, route.poll, { handle, stage: 'poll' });
-      await refuse(target, run, route, answer, 'poll');
-      const view = viewOf(run, answer, jsonOf(answer), handle);
-      const state = await read('state', route.state, view);
-      if (state === 'running') return running(run, route, handle, await read('progress', route.progress, view));
-      if (state === 'failed')
-        throw failureOf(target, await read('error', route.error, view), { message: 'The run failed at the provider.' });
-      if (state === 'refused') {
-        const message = 'The provider refused the content.';
-        throw failureOf(target, await read('error', route.error, view), { message, code: 'content_refused' });
-      }
-      if (state !== 'succeeded') throw new RetryableError('The provider told of a state that is not known.');
-      if (!route.result) return finish(run, route, answer, handle);
-      const result = await send(target, run, route.result, { handle, stage: 'result' });
-      await refuse(target, run, route, result, 'result');
-      return finish(run, route, result, handle);
+      const looked = await tryLook(() => look(target, run, route, handle));
+      if (looked.kind === 'later') return { ...running(run, route, handle), checkAfterMs: looked.checkAfterMs };
+      if (looked.seen instanceof ProviderError) throw looked.seen;
+      return looked.seen;
     },
     async cancel(run, value) {
-      const { cancel } = readRoute(run.model);
+      const { cancel } = routeOf(run);
       if (!cancel) return;
       const answer = await send(target, run, cancel, { handle: readHandle(value), method: 'DELETE', stage: 'poll' });
       // Other 4xx say that the run has ended, or that it cannot be stopped.
-      if ([401, 403, 429].includes(answer.status) || answer.status >= 500) jsonOf(answer);
+      if ([401, 402, 403, 429].includes(answer.status) || answer.status >= 500) jsonOf(answer);
     },
   };
 }
 
-/** Expressions are compiled at each use: they are short, and an adapter keeps nothing. @throws TerminalError for a route that is wrong. */
-function readRoute(model: string): HttpRoute {
-  const route = httpRoute.safeParse(parse(model));
-  if (route.success) return route.data;
-  const places = route.error.issues.map(({ path }) => path.join('.') || 'all of it').join(', ');
-  throw new TerminalError(`The route of this model is wrong: ${places}.`.slice(0, 300), { code: 'internal', cause: route.error });
+/** Where a run stands; an error when it is over without a result. @throws when that could not be learnt: a RetryableError where it may be later. */
+async function look(target: Target, run: Run, route: HttpRoute, handle: Handle): Promise<Step | ProviderError> {
+  if (!route.poll) throw new TerminalError('The route of this model no longer says how to look at a run.', { code: 'internal' });
+  const answer = await send(target, run, route.poll, { handle, stage: 'poll' });
+  await refuse(target, run, route, answer, 'poll');
+  const view = viewOf(run, answer, jsonOf(answer), handle);
+  const state = await read('state', route.state, view);
+  if (state === 'running') return running(run, route, handle, await read('progress', route.progress, view));
+  if (state === 'failed') return failureOf(target, await read('error', route.error, view), { message: 'The run failed at the provider.' });
+  if (state === 'refused') {
+    const message = 'The provider refused the content.';
+    return failureOf(target, await read('error', route.error, view), { message, code: 'content_refused' });
+  }
+  if (state !== 'succeeded') throw new RetryableError('The provider told of a state that is not known.');
+  if (!route.result) return finish(run, route, answer, handle);
+  const result = await send(target, run, route.result, { handle, stage: 'result' });
+  await refuse(target, run, route, result, 'result');
+  return finish(run, route, result, handle);
+}
+
+/** The options of a route are one object for all of its runs, so what they say is read once. */
+const routes = new WeakMap<JsonObject, HttpRoute>();
+
+/** @throws TerminalError for a route that does not say how to run its model. */
+function routeOf({ options = {} }: Run): HttpRoute {
+  const known = routes.get(options);
+  if (known) return known;
+  const route = httpRoute.safeParse(options);
+  if (!route.success) {
+    const places = route.error.issues.map(({ path }) => path.join('.') || 'all of it').join(', ');
+    const message = `The options of this model's route are wrong: ${places}.`.slice(0, 300);
+    throw new TerminalError(message, { code: 'internal', cause: route.error, isProvidersOnly: true });
+  }
+  routes.set(options, route.data);
+  return route.data;
 }
 
 interface Sending {
@@ -123,8 +141,8 @@ interface Sending {
 }
 
 async function send(target: Target, run: Run, request: HttpRouteRequest, { stage, handle, method }: Sending): Promise<CallAnswer> {
-  const fill = (text: string, encode: (value: string) => string) =>
-    text.replace(/\{([\w.]+)\}/g, (_all, name: string) => encode(substituteFor(name, target, run, handle)));
+  const fill = (text: string, encode: (value: string, name: string) => string) =>
+    text.replace(/\{([\w.]+)\}/g, (_all, name: string) => encode(substituteFor(name, target, run, handle), name));
   const headers = Object.entries(request.headers).map(([name, text]) => [name, fill(text, asHeader)]);
   const body = await bodyOf(request, stage, run, handle);
   return call({
@@ -143,17 +161,20 @@ async function send(target: Target, run: Run, request: HttpRouteRequest, { stage
 
 async function bodyOf({ body }: HttpRouteRequest, stage: Stage, run: Run, handle: Handle | undefined): Promise<JsonValue | undefined> {
   if (body === undefined) return stage === 'submit' ? run.parameters : undefined;
-  const { parameters, idempotencyKey, jobId, attempt } = run;
-  return read('body', body, { parameters, idempotency_key: idempotencyKey, job_id: jobId, attempt, handle: handle?.reference ?? null });
+  const { parameters, model, idempotencyKey, jobId, attempt } = run;
+  const view = { parameters, model, idempotency_key: idempotencyKey, job_id: jobId, attempt, handle: handle?.reference ?? null };
+  return read('body', body, view);
 }
 
 /** What a `{name}` stands for. @throws TerminalError for a member that the handle does not have, or a key that is not set. */
 function substituteFor(name: string, { key }: Target, run: Run, handle: Handle | undefined): string {
   if (name === 'idempotency_key') return run.idempotencyKey;
   if (name === 'job_id') return run.jobId;
+  if (name === 'model') return run.model;
   if (name === 'key') {
-    if (key === undefined) throw new TerminalError('The route of this model needs a key, and HTTP_KEY is not set.', { code: 'internal' });
-    return key;
+    if (key !== undefined) return key;
+    const message = 'The route of this model needs a key, and HTTP_KEY is not set.';
+    throw new TerminalError(message, { code: 'internal', isProvidersOnly: true });
   }
   const reference = handle?.reference;
   const member = typeof reference === 'object' ? reference[name.slice('handle.'.length)] : name === 'handle' ? reference : undefined;
@@ -161,10 +182,13 @@ function substituteFor(name: string, { key }: Target, run: Run, handle: Handle |
   return String(member);
 }
 
-/** One segment at most: with slashes and dots a handle could lead to another address. */
-function asPathPart(value: string): string {
-  if (value === '.' || value === '..') throw new TerminalError('The provider told of a run that cannot be asked for.');
-  return encodeURIComponent(value.toWellFormed());
+/** One segment at most, as with slashes and dots a handle could lead to another address; several of an operator's id of a model. */
+function asPathPart(value: string, name: string): string {
+  const segments = name === 'model' ? value.split('/') : [value];
+  if (segments.some((segment) => segment === '.' || segment === '..')) {
+    throw new TerminalError('The provider told of a run that cannot be asked for.');
+  }
+  return segments.map((segment) => encodeURIComponent(segment.toWellFormed())).join('/');
 }
 
 function asHeader(value: string): string {
@@ -174,7 +198,7 @@ function asHeader(value: string): string {
 
 /** What expressions over an answer see. */
 function viewOf(run: Run, { status }: CallAnswer, body: JsonValue | undefined, handle?: Handle): JsonObject {
-  return { status, body: body ?? null, parameters: run.parameters, handle: handle?.reference ?? null };
+  return { status, body: body ?? null, parameters: run.parameters, model: run.model, handle: handle?.reference ?? null };
 }
 
 async function read(name: string, expression: string | undefined, view: JsonObject): Promise<JsonValue | undefined> {
@@ -185,7 +209,7 @@ async function read(name: string, expression: string | undefined, view: JsonObje
     if (!(error instanceof ExpressionError)) throw error;
     // It, not the job, has to be changed.
     const message = `The expression for ${name} of this route could not be evaluated: ${error.message}`;
-    throw new TerminalError(message.slice(0, 300), { code: 'internal', cause: error });
+    throw new TerminalError(message.slice(0, 300), { code: 'internal', cause: error, isProvidersOnly: true });
   }
 }
 
@@ -193,15 +217,18 @@ async function read(name: string, expression: string | undefined, view: JsonObje
 async function refuse(target: Target, run: Run, route: HttpRoute, answer: CallAnswer, stage: Stage): Promise<void> {
   const { status, json } = answer;
   if (status >= 200 && status < 300) return;
-  if (status < 400 || status >= 500 || [401, 403, 429].includes(status)) {
+  if (status < 400 || status >= 500 || [401, 402, 403, 429].includes(status)) {
     jsonOf(answer);
     throw new RetryableError(`The provider answered with status ${status}.`);
   }
+  const isSubmit = stage === 'submit';
   throw failureOf(target, await read('error', route.error, viewOf(run, answer, json)), {
     message: `The provider refused the request with status ${status}.`,
-    ...(stage === 'submit' && (status === 400 || status === 422) && { code: 'invalid_input' }),
+    ...(isSubmit && (status === 400 || status === 422) && { code: 'invalid_input' }),
+    // Nothing is there that runs the model.
+    isProvidersOnly: isSubmit && [404, 405, 410].includes(status),
     // A run that was there, or a result that shall come.
-    canRetry: stage !== 'submit' && [404, 409, 425].includes(status),
+    canRetry: !isSubmit && [404, 409, 425].includes(status),
   });
 }
 
@@ -209,11 +236,13 @@ const toldSchema = z.object({
   message: z.string().optional().catch(undefined),
   code: z.enum(['provider_error', 'content_refused', 'invalid_input']).optional().catch(undefined),
   retry: z.boolean().optional().catch(undefined),
+  fall_over: z.boolean().optional().catch(undefined),
 });
 
 interface Untold {
   readonly message: string;
   readonly code?: 'content_refused' | 'invalid_input';
+  readonly isProvidersOnly?: boolean;
   readonly canRetry?: boolean;
 }
 
@@ -223,7 +252,8 @@ function failureOf({ key }: Target, value: JsonValue | undefined, untold: Untold
   const shown = key === undefined ? told.message : told.message?.replaceAll(key, '…');
   const message = sentenceOf(shown, untold.message);
   const code = told.code ?? untold.code ?? 'provider_error';
-  return (told.retry ?? untold.canRetry ?? false) ? new RetryableError(message, { code }) : new TerminalError(message, { code });
+  if (told.retry ?? untold.canRetry ?? false) return new RetryableError(message, { code });
+  return new TerminalError(message, { code, isProvidersOnly: told.fall_over ?? untold.isProvidersOnly ?? false });
 }
 
 async function finish(run: Run, route: HttpRoute, answer: CallAnswer, handle?: Handle): Promise<Step> {
@@ -253,13 +283,4 @@ function readHandle(value: JsonValue): Handle {
   const handle = handleSchema.safeParse(value);
   if (!handle.success) throw new TerminalError('The provider was asked about a run that is not its own.', { code: 'internal' });
   return handle.data;
-}
-
-function parse(model: string): JsonValue {
-  try {
-    const route: JsonValue = JSON.parse(model);
-    return isJsonObject(route) ? route : null;
-  } catch {
-    return null;
-  }
 }

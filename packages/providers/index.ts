@@ -8,9 +8,6 @@ import { pathToFileURL } from 'node:url';
 import { type Environment, type Provider, readConfig, type Upstream } from '@claimcheck/core';
 import { z } from 'zod';
 
-/** How a model is run by the provider `http`: for whoever checks the files of models. */
-export { type HttpRoute, httpRoute } from './_http-route.ts';
-
 export interface OpenedProviders {
   readonly upstreams: ReadonlyMap<string, Upstream>;
   /** Providers that cannot run, with the reason, such as a missing key. */

@@ -1,6 +1,6 @@
 /**
  * An upstream as a team may have one of its own: a small queue over HTTP that wants a key, and one address that answers with the picture
- * itself. It speaks no vendor's wire; `QUEUE_ROUTE` and `FILE_ROUTE` are how models are run there by the provider `http`.
+ * itself. It speaks no vendor's wire; `QUEUE_ROUTE` and `FILE_ROUTE` are the options of routes by which the provider `http` runs models there.
  */
 import type { ServerResponse } from 'node:http';
 import { systemClock } from '@claimcheck/core';
