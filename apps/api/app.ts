@@ -1,19 +1,11 @@
 /** The HTTP application: mounts every dialect's route table, files and health. Works without a socket: `app.request(…)`. */
-import {
-  AppError,
-  type Catalog,
-  type Dialect,
-  type DialectRoute,
-  type Log,
-  type Model,
-  type Operations,
-  PUBLIC_OPERATIONS,
-} from '@claimcheck/core';
-import type { Engine } from '@claimcheck/engine';
+import { AppError, type Catalog, type Dialect, type DialectRoute, type Log, type Operations, PUBLIC_OPERATIONS } from '@claimcheck/core';
+import type { Engine, Receive, Router } from '@claimcheck/engine';
 import { type Context, Hono } from 'hono';
 import { toResponse } from './answer.ts';
 import { toAppError } from './app-error.ts';
 import { authenticate } from './authenticate.ts';
+import { answerCallback } from './callbacks.ts';
 import { serveFile } from './files.ts';
 import { perform } from './perform.ts';
 import { performPublic } from './perform-webhooks.ts';
@@ -23,8 +15,10 @@ export interface AppDeps {
   readonly engine: Engine;
   readonly catalog: Catalog;
   readonly dialects: readonly Dialect[];
-  /** The provider that a job of this model is queued for; undefined when none of its routes can run. */
-  readonly chooseProvider: (model: Model) => string | undefined;
+  /** Chooses the providers of new jobs. */
+  readonly router: Router;
+  /** Hears what upstreams tell of their runs. */
+  readonly receive: Receive;
   /** Base of every URL handed out; undefined uses each request's own origin. */
   readonly publicUrl?: string;
   readonly log: Log;
@@ -56,6 +50,8 @@ export function createApp(deps: AppDeps): Hono {
   });
   mountGet(app, deps, native, '/files/:token/:name', (c) => serveFile(c, deps.engine.assets, c.req.param('token') ?? ''));
 
+  mountCallbacks(app, deps, native);
+
   for (const dialect of deps.dialects) mount(app, deps, dialect);
 
   app.notFound((c) =>
@@ -76,6 +72,12 @@ type Handler = (c: Context) => Response | Promise<Response>;
 function mountGet(app: Hono, deps: AppDeps, native: Dialect, path: string, handler: Handler): void {
   app.get(path, handler);
   app.all(path, refuseMethod(deps, native, ['GET']));
+}
+
+function mountCallbacks(app: Hono, deps: AppDeps, native: Dialect): void {
+  const path = '/callbacks/:provider/:token';
+  app.post(path, (c) => answerCallback(c, deps));
+  app.all(path, refuseMethod(deps, native, ['POST']));
 }
 
 function mount(app: Hono, deps: AppDeps, dialect: Dialect): void {

@@ -8,20 +8,10 @@ export const apiSettings = {
   HOST: z.string().default('127.0.0.1'),
   /** TCP port, 0 for any free one. */
   PORT: wholeNumber(0, 65_535).default(8080),
-  /** Base of every URL handed out, such as https://queue.example. Unset: the origin of each request. */
-  PUBLIC_URL: z
-    .string()
-    .refine((text) => URL.canParse(text) && /^https?:$/.test(new URL(text).protocol), {
-      error: 'must be a URL that starts with http:// or https://',
-    })
-    .transform((text) => text.replace(/\/+$/, ''))
-    .optional(),
   /** A key that exists from the first start; any text of 24 characters or more. Changing it revokes the earlier one. */
   BOOTSTRAP_API_KEY: z.string().min(24, { error: 'must have 24 characters or more' }).optional(),
   /** Folder with model files of your own (*.yaml). */
   MODELS_DIR: z.string().optional(),
-  /** Whether the sandbox serves models: `auto` where no other provider of the model is on, `on` always as the last route, `off` never. */
-  SANDBOX: z.enum(['auto', 'on', 'off']).default('auto'),
 };
 const schema = z.object({ ...engineSettings, ...apiSettings });
 export type ApiVariables = z.infer<typeof schema>;

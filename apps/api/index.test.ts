@@ -1,4 +1,5 @@
 import { loadDialects } from '@claimcheck/dialects';
+import { loadProviders, openProviders } from '@claimcheck/providers';
 import { expect, test } from 'vitest';
 import { startApi } from './index.ts';
 import { jsonBody, jsonOf, MODEL, startTestService } from './testing/service.ts';
@@ -9,9 +10,10 @@ test('the API listens, takes its bootstrap key from the settings, and stops', as
   await using service = await startTestService({ worker: false });
   const { engine, catalog } = service;
   const log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
-  const variables = { HOST: '127.0.0.1', PORT: 0, PUBLIC_URL: undefined, BOOTSTRAP_API_KEY: KEY };
+  const variables = { HOST: '127.0.0.1', PORT: 0, PUBLIC_URL: undefined, BOOTSTRAP_API_KEY: KEY, SANDBOX: 'auto' } as const;
+  const providers = openProviders(await loadProviders(), {});
   const dialects = await loadDialects();
-  const api = await startApi({ engine, catalog, dialects, chooseProvider: () => 'sandbox', variables, log });
+  const api = await startApi({ engine, catalog, dialects, providers, variables, log });
   const response = await fetch(`${api.url}/v2/requests`, { headers: { 'x-api-key': KEY } });
   expect(await response.json()).toEqual({ requests: [], next_cursor: null });
   const submitted = await fetch(`${api.url}/v2/${MODEL}`, jsonBody({ prompt: 'x' }, { 'x-api-key': KEY }));

@@ -1,6 +1,7 @@
 /** The API app: takes submissions in and tells what became of them. */
-import type { Catalog, Dialect, Log, Model, Running } from '@claimcheck/core';
+import type { Catalog, Dialect, Log, Running } from '@claimcheck/core';
 import type { Engine } from '@claimcheck/engine';
+import type { OpenedProviders } from '@claimcheck/providers';
 import { createApp } from './app.ts';
 import type { ApiVariables } from './config.ts';
 import { listen } from './server.ts';
@@ -13,8 +14,9 @@ export interface ApiDeps {
   readonly engine: Engine;
   readonly catalog: Catalog;
   readonly dialects: readonly Dialect[];
-  readonly chooseProvider: (model: Model) => string | undefined;
-  readonly variables: Pick<ApiVariables, 'HOST' | 'PORT' | 'PUBLIC_URL' | 'BOOTSTRAP_API_KEY'>;
+  /** Where jobs may run; the same as the workers'. */
+  readonly providers: OpenedProviders;
+  readonly variables: Pick<ApiVariables, 'HOST' | 'PORT' | 'PUBLIC_URL' | 'BOOTSTRAP_API_KEY' | 'SANDBOX'>;
   readonly log: Log;
 }
 
@@ -23,17 +25,19 @@ export async function startApi({
   engine,
   catalog,
   dialects,
-  chooseProvider,
+  providers,
   variables,
   log,
 }: ApiDeps): Promise<Running & { readonly url: string }> {
   if (variables.BOOTSTRAP_API_KEY !== undefined) await engine.keys.bootstrap(variables.BOOTSTRAP_API_KEY);
+  const { upstreams, off } = providers;
   const closing = new AbortController();
   const app = createApp({
     engine,
     catalog,
     dialects,
-    chooseProvider,
+    router: engine.openRouter({ catalog, available: new Set(upstreams.keys()), off, sandbox: variables.SANDBOX }),
+    receive: engine.openReceiver({ catalog, upstreams, sandbox: variables.SANDBOX }),
     log,
     closing: closing.signal,
     ...(variables.PUBLIC_URL !== undefined && { publicUrl: variables.PUBLIC_URL }),

@@ -1,5 +1,5 @@
 /** `npm run start:api`: the API alone, against DATABASE_URL (and REDIS_URL). */
-import { chooseProvider, loadCatalog } from '@claimcheck/catalog';
+import { loadCatalog } from '@claimcheck/catalog';
 import { runProcess } from '@claimcheck/core';
 import { loadDialects, webhookEncoder } from '@claimcheck/dialects';
 import { connectEngine, openLog } from '@claimcheck/engine';
@@ -12,8 +12,7 @@ await runProcess(async (signal) => {
   const log = openLog({ level: variables.LOG_LEVEL, app: 'api' });
   const catalog = await loadCatalog({ ...(variables.MODELS_DIR !== undefined && { modelsDir: variables.MODELS_DIR }) });
   const dialects = await loadDialects();
-  const { upstreams } = openProviders(await loadProviders(), environment);
-  const available = new Set(upstreams.keys());
+  const providers = openProviders(await loadProviders(), environment);
   const engine = await connectEngine({
     variables,
     log,
@@ -26,7 +25,7 @@ await runProcess(async (signal) => {
     engine,
     catalog,
     dialects,
-    chooseProvider: (model) => chooseProvider(model, { available, sandbox: variables.SANDBOX }),
+    providers,
     variables,
     log,
   });

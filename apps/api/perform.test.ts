@@ -1,6 +1,7 @@
 import { loadDialects } from '@claimcheck/dialects';
+import { loadProviders, openProviders } from '@claimcheck/providers';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type AppDeps, createApp } from './app.ts';
+import { createApp } from './app.ts';
 import { jsonBody, jsonOf, MODEL, startTestService, type TestService } from './testing/service.ts';
 
 /** An id that this service could have made and did not. */
@@ -272,9 +273,19 @@ describe('without a worker', () => {
   test('a provider in front of the name is the only one that will do', async () => {
     const response = await service.request(`/v2/sandbox/${MODEL}`, jsonBody({ prompt: 'x' }));
     expect(response.status).toBe(200);
-    const app = await appThatChooses(() => 'another');
-    expect((await app.request(`/v2/sandbox/${MODEL}`, withKey({ prompt: 'x' }))).status).toBe(503);
-    expect((await app.request(`/v2/${MODEL}`, withKey({ prompt: 'x' }))).status).toBe(200);
+    const app = await appWithout('off');
+    const refused = await app.request(`/v2/sandbox/${MODEL}`, withKey({ prompt: 'x' }));
+    expect(refused.status).toBe(503);
+    expect(await jsonOf(refused)).toMatchObject({ error: `The model "${MODEL}" cannot run at sandbox: SANDBOX is off.` });
+  });
+
+  test('a provider in a header is the only one that will do, too', async () => {
+    const ask = (path: string, provider: string) => service.request(path, jsonBody({ prompt: 'x' }, { 'x-provider': provider }));
+    expect((await ask(`/v2/${MODEL}`, 'sandbox')).status).toBe(200);
+    const unknown = await ask(`/v2/${MODEL}`, 'nobody');
+    expect([unknown.status, await jsonOf(unknown)]).toMatchObject([400, { error: expect.stringContaining('it can run at') }]);
+    const twice = await ask(`/v2/sandbox/${MODEL}`, 'segmind');
+    expect([twice.status, await jsonOf(twice)]).toMatchObject([400, { error: expect.stringContaining('names two providers') }]);
   });
 
   test('every wrong parameter is named, and nothing is queued', async () => {
@@ -289,18 +300,25 @@ describe('without a worker', () => {
     expect(await jsonOf(await alone.request('/v2/requests'))).toMatchObject({ requests: [] });
   });
 
-  test('a model whose providers are all off is unavailable, not unknown', async () => {
-    const app = await appThatChooses(() => undefined);
+  test('a model whose providers are all off is unavailable, not unknown, and the answer says what to set', async () => {
+    const app = await appWithout('off');
     const response = await app.request(`/v2/${MODEL}`, withKey({ prompt: 'x' }));
     expect(response.status).toBe(503);
-    expect(await jsonOf(response)).toMatchObject({ code: 'unavailable' });
+    expect(await jsonOf(response)).toMatchObject({
+      code: 'unavailable',
+      error: expect.stringContaining('segmind: SEGMIND_API_KEY is not set'),
+    });
     expect((await app.request(`/v2/${MODEL}`, withKey({ prompt: 7 }))).status).toBe(400);
   });
 
-  async function appThatChooses(chooseProvider: AppDeps['chooseProvider']) {
+  /** The application without any key, with the sandbox as said. */
+  async function appWithout(sandbox: 'auto' | 'off') {
     const log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
     const { engine, catalog } = service;
-    return createApp({ engine, catalog, dialects: await loadDialects(), chooseProvider, log, closing: new AbortController().signal });
+    const { upstreams, off } = openProviders(await loadProviders(), {});
+    const router = engine.openRouter({ catalog, available: new Set(upstreams.keys()), off, sandbox });
+    const receive = engine.openReceiver({ catalog, upstreams, sandbox });
+    return createApp({ engine, catalog, dialects: await loadDialects(), router, receive, log, closing: new AbortController().signal });
   }
 
   function withKey(parameters: object): RequestInit {

@@ -1,7 +1,6 @@
 /** Performs what a dialect decoded: resolves the model, checks its parameters, and hands the rest to the engine. */
 import {
   AppError,
-  type Catalog,
   type ExactJson,
   fromJsonText,
   isId,
@@ -15,6 +14,8 @@ import {
   type Operations,
   objectFrom,
   readWebhookOptions,
+  routeOf,
+  SANDBOX,
   type SubmitOperation,
   type Wait,
   type WebhookOptions,
@@ -24,6 +25,7 @@ import type { JobReference, KeyOwner } from '@claimcheck/engine';
 import type { AppDeps } from './app.ts';
 import { idempotencyOf } from './idempotency.ts';
 import { isDeliveryOperation, performDeliveries } from './perform-deliveries.ts';
+import { listModels, readModel, unknownModel } from './perform-models.ts';
 import { performPublic, performWebhooks } from './perform-webhooks.ts';
 import { checkWebhookUrl } from './webhook-url.ts';
 
@@ -81,8 +83,9 @@ async function performKnown(deps: AppDeps, performer: Performer, operation: Excl
       return { job, events: engine.follow(reference, operation.after, performer.signal) };
     }
     case 'listModels':
+      return listModels(deps);
     case 'readModel':
-      throw new AppError('unavailable', 'Models cannot be listed yet.');
+      return readModel(deps, operation.name);
     case 'readWebhookKeys':
       return performPublic(engine, operation);
     default:
@@ -91,18 +94,17 @@ async function performKnown(deps: AppDeps, performer: Performer, operation: Excl
 }
 
 async function submit(deps: AppDeps, performer: Performer, operation: SubmitOperation): Promise<Performed> {
-  const { engine, catalog } = deps;
-  const { model, provider } = resolveModel(deps, operation.model);
+  const { engine, catalog, router } = deps;
+  const { model, pinned } = resolveModel(deps, operation);
   const { parameters, webhookUrl, webhookOptions } = splitWebhook(deps, performer, model, operation);
   const input = catalog.fill(model, parameters);
-  if (provider === undefined) {
-    throw new AppError('unavailable', `The model ${operation.model} cannot run: none of its providers is switched on.`);
-  }
+  const { provider } = await router.choose({ model, parameters: JSON.parse(input), pinned });
   const submitted = await engine.submit({
     callerId: performer.callerId,
     dialect: performer.dialect,
     model: model.name,
     provider,
+    ...(pinned !== undefined && { isPinned: true }),
     input,
     baseUrl: performer.request.baseUrl,
     priority: operation.priority ?? 'normal',
@@ -119,21 +121,33 @@ async function submit(deps: AppDeps, performer: Performer, operation: SubmitOper
 
 interface ResolvedModel {
   readonly model: Model;
-  /** Undefined when none of its providers is on, or not the one that the client insists on. */
-  readonly provider: string | undefined;
+  /** The provider that the client insists on. */
+  readonly pinned: string | undefined;
 }
 
-/** By its name, else as `provider/name`: that provider and no other. @throws AppError `unknown_model`. */
-function resolveModel({ catalog, chooseProvider }: AppDeps, name: string): ResolvedModel {
-  const model = catalog.find(name);
-  if (model) return { model, provider: chooseProvider(model) };
+/**
+ * By its name, else as `provider/name`: that provider and no other, which can also be named apart from it.
+ * @throws AppError `unknown_model`, `invalid_request` for a provider that has no route to the model.
+ */
+function resolveModel({ catalog }: AppDeps, { model: name, provider }: SubmitOperation): ResolvedModel {
+  const whole = catalog.find(name);
+  if (whole) return { model: whole, pinned: provider && checkedProvider(whole, provider) };
   const [wanted = '', ...rest] = name.split('/');
   const bare = catalog.find(rest.join('/'));
-  const routes = bare?.routes.filter(({ provider }) => provider === wanted) ?? [];
-  // The sandbox needs no route.
-  if (!bare || (routes.length === 0 && wanted !== 'sandbox')) throw unknownModel(catalog, name);
-  const provider = chooseProvider({ ...bare, routes });
-  return { model: bare, provider: provider === wanted ? provider : undefined };
+  if (!bare || !routeOf(bare, wanted)) throw unknownModel(catalog, name);
+  if (provider !== undefined && provider !== wanted) {
+    throw new AppError(
+      'invalid_request',
+      `The request names two providers, ${wanted} in the model and ${JSON.stringify(provider)}: name one.`,
+    );
+  }
+  return { model: bare, pinned: wanted };
+}
+
+function checkedProvider(model: Model, provider: string): string {
+  if (routeOf(model, provider)) return provider;
+  const known = [...new Set([...model.routes.map((route) => route.provider), SANDBOX])].join(', ');
+  throw new AppError('invalid_request', `The model ${model.name} does not run at ${JSON.stringify(provider)}; it can run at ${known}.`);
 }
 
 /** Waits as asked. The job that was there is the answer when the process drains or the wait is over. */
@@ -187,18 +201,6 @@ function splitWebhook({ catalog, engine }: AppDeps, performer: Performer, model:
 
 function exactJson(text: JsonText): ExactJson {
   return { text, value: fromJsonText(text) };
-}
-
-function unknownModel(catalog: Catalog, name: string): AppError {
-  const nearest = catalog.nearest(name);
-  const hint =
-    nearest.length > 0
-      ? `Did you mean ${nearest.join(', ')}?`
-      : `Known models: ${catalog
-          .list()
-          .map((model) => model.name)
-          .join(', ')}.`;
-  return new AppError('unknown_model', `There is no model ${JSON.stringify(name)}. ${hint}`);
 }
 
 /** An id that we cannot have made is answered like one that does not exist, without asking the database. */

@@ -58,16 +58,16 @@ function checkContentType(request: Request): void {
 }
 
 /** The whole body, or an error as soon as it is known to be too long: what follows is not read. */
-async function readBytes(request: Request): Promise<Uint8Array> {
-  const tooLarge = () => new AppError('payload_too_large', `The body may have ${BODY_BYTES_MAX} bytes at most.`);
-  if (Number(request.headers.get('content-length') ?? 0) > BODY_BYTES_MAX) throw tooLarge();
+export async function readBytes(request: Request, bytesMax = BODY_BYTES_MAX): Promise<Uint8Array> {
+  const tooLarge = () => new AppError('payload_too_large', `The body may have ${bytesMax} bytes at most.`);
+  if (Number(request.headers.get('content-length') ?? 0) > bytesMax) throw tooLarge();
   if (!request.body) return new Uint8Array();
   const chunks: Uint8Array[] = [];
   let length = 0;
   try {
     for await (const chunk of request.body) {
       length += chunk.byteLength;
-      if (length > BODY_BYTES_MAX) throw tooLarge();
+      if (length > bytesMax) throw tooLarge();
       chunks.push(chunk);
     }
   } catch (cause) {

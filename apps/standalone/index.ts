@@ -1,6 +1,6 @@
 /** Everything in one process: API, worker and dispatcher, with an embedded Postgres unless DATABASE_URL names another. */
 import { startApi } from '@claimcheck/api';
-import { chooseProvider, loadCatalog } from '@claimcheck/catalog';
+import { loadCatalog } from '@claimcheck/catalog';
 import { type Environment, type Log, type Running, StartError } from '@claimcheck/core';
 import { loadDialects, webhookEncoder } from '@claimcheck/dialects';
 import { startDispatcherApp } from '@claimcheck/dispatcher';
@@ -40,7 +40,6 @@ export async function startStandalone({ variables, environment, log, signal }: S
   // What can be wrong without a database is found before one is started.
   const catalog = await loadCatalog({ ...(variables.MODELS_DIR !== undefined && { modelsDir: variables.MODELS_DIR }) });
   const providers = openProviders(await loadProviders(), environment);
-  const available = new Set(providers.upstreams.keys());
   const dialects = await loadDialects();
   // Last started, first stopped.
   await using started = new AsyncDisposableStack();
@@ -69,7 +68,7 @@ export async function startStandalone({ variables, environment, log, signal }: S
   });
   started.defer(() => engine.close());
   const dispatcher = startDispatcherApp({ engine, log });
-  const worker = startWorkerApp({ engine, catalog, providers, log });
+  const worker = startWorkerApp({ engine, catalog, providers, variables, log });
   started.defer(async () => {
     await Promise.all([worker.stop(), dispatcher.stop()]);
   });
@@ -77,7 +76,7 @@ export async function startStandalone({ variables, environment, log, signal }: S
     engine,
     catalog,
     dialects,
-    chooseProvider: (model) => chooseProvider(model, { available, sandbox: variables.SANDBOX }),
+    providers,
     variables,
     log,
   });

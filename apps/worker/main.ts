@@ -20,7 +20,7 @@ await runProcess(async (signal) => {
     needsSecretKey: false,
     encodeWebhook: webhookEncoder(await loadDialects(), { statusNumbering: variables.WEBHOOK_STATUS_NUMBERING }),
   });
-  const worker = startWorkerApp({ engine, catalog, providers, log });
+  const worker = startWorkerApp({ engine, catalog, providers, variables, log });
   return {
     async stop() {
       await worker.stop();

@@ -97,7 +97,7 @@ export interface Job {
   /** When the newest attempt started. */
   readonly attemptStartedAt?: Date;
   readonly finishedAt?: Date;
-  /** Oldest first; once one of them has ended. */
+  /** Those that have ended, oldest first; read together with a job that has ended, or of which one has failed. */
   readonly attempts?: readonly Attempt[];
   /** Jobs ahead of it in the queue of its provider, 0 is next; only while QUEUED. Counted up to 10,000. */
   readonly queuePosition?: number;
@@ -114,8 +114,8 @@ export interface Attempt {
   /** The provider's own id of the model. */
   readonly model?: string;
   readonly startedAt: Date;
-  readonly finishedAt?: Date;
-  readonly outcome?: AttemptOutcome;
+  readonly finishedAt: Date;
+  readonly outcome: AttemptOutcome;
   readonly failure?: Failure;
   /** US dollars. */
   readonly costUsd?: number;

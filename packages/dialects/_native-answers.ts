@@ -1,6 +1,7 @@
 /** The bodies of the native format: claim check, status, result and events. Members come in the order they are written here. */
 import {
   type Answer,
+  type Attempt,
   type Failure,
   fromJsonText,
   isTerminal,
@@ -76,7 +77,7 @@ function resultBody(job: Job, baseUrl: string) {
     request_id: job.id,
     ...producedMembers(job, baseUrl),
     ...(prompt !== undefined && { prompt }),
-    timings: {},
+    timings: job.output?.timings ?? {},
     error: null,
     metrics: metrics(job),
   };
@@ -140,6 +141,11 @@ export interface Metrics {
   readonly queue_time?: number;
   readonly total_time?: number;
   readonly resubmits?: number;
+  /** Who served it, or tried to last. */
+  readonly provider?: string;
+  /** US dollars for all attempts together; absent when nothing is known. */
+  readonly cost?: number;
+  readonly attempts?: readonly object[];
 }
 
 /**
@@ -155,6 +161,31 @@ export function metrics(job: Job): Metrics {
     total_time: secondsBetween(job.createdAt, end),
     // Each may have been paid for twice, so it is not kept from whoever pays.
     ...(job.resubmits > 0 && { resubmits: job.resubmits }),
+    ...attemptMembers(job),
+  };
+}
+
+/** What was tried where, and what it cost. Nothing of a job that never started. */
+function attemptMembers({ attempts = [], provider }: Job) {
+  const costs = attempts.flatMap(({ costUsd }) => (costUsd === undefined ? [] : [costUsd]));
+  return {
+    ...(attempts.length > 0 && { provider }),
+    // Sums of decimal fractions end in noise; a price has no more digits than this.
+    ...(costs.length > 0 && { cost: Number(costs.reduce((sum, cost) => sum + cost, 0).toFixed(10)) }),
+    ...(attempts.length > 0 && { attempts: attempts.map(attemptBody) }),
+  };
+}
+
+function attemptBody({ number, provider, model, startedAt, finishedAt, outcome, failure, costUsd }: Attempt) {
+  return {
+    number,
+    provider,
+    ...(model !== undefined && { model }),
+    outcome,
+    started_at: startedAt.toISOString(),
+    seconds: secondsBetween(startedAt, finishedAt),
+    ...(failure && { error: failure.message, code: failure.code }),
+    ...(costUsd !== undefined && { cost: costUsd }),
   };
 }
 

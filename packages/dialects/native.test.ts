@@ -49,6 +49,8 @@ test('the table has these lines and no others', () => {
     'GET /v2/webhooks/keys/:id readWebhookKeys',
     'GET /v2/webhooks/settings readWebhookPreferences',
     'PUT /v2/webhooks/settings changeWebhookPreferences',
+    'GET /v1/models listModels',
+    'GET /v1/models/:model{.+} readModel',
     'POST /v2/:model{.+} submit',
     'POST /v1/:model{.+} submit',
   ]);

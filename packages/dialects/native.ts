@@ -25,6 +25,7 @@ import {
   statusBody,
 } from './_native-answers.ts';
 import { deliveryRoutes } from './_native-deliveries.ts';
+import { modelRoutes } from './_native-models.ts';
 import {
   HOLD_SECONDS_MAX,
   lastSequence,
@@ -103,6 +104,7 @@ const routes: readonly DialectRoute[] = [
   }),
   ...deliveryRoutes,
   ...webhookRoutes,
+  ...modelRoutes,
   on('submit', {
     method: 'POST',
     path: '/v2/:model{.+}',
@@ -126,6 +128,7 @@ function submission(request: WireRequest, wait: Wait | undefined): SubmitOperati
   return {
     kind: 'submit',
     model: pathParameter(request, 'model'),
+    provider: request.header('x-provider') || undefined,
     parameters: modelParameters(request),
     webhookUrl: request.query.get('webhook') ?? undefined,
     webhookMember: 'webhook',

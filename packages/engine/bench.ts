@@ -24,6 +24,7 @@ import { type Engine, migrateDatabase, openEngine, openKeys } from './index.ts';
 import { openDatabase } from './storage/connection.ts';
 import { type JobReference, readJobs } from './storage/jobs.ts';
 import { insertJobs } from './storage/submissions.ts';
+import { aCatalog } from './testing/fixtures.ts';
 
 const USAGE = `Usage: npm run bench -- [--seconds 3] [--jobs 5000]
 
@@ -131,7 +132,7 @@ async function measureJobs(queue: string, redisUrl?: string): Promise<void> {
     },
     check: () => Promise.resolve(finished),
   };
-  const worker = engine.startWorker({ workerId: 'bench', upstreams: new Map([[PROVIDER, counting]]), findModel: () => model });
+  const worker = engine.startWorker({ workerId: 'bench', upstreams: new Map([[PROVIDER, counting]]), catalog: aCatalog(model) });
   const startedMs = performance.now();
   const jobs: Job[] = await Promise.all(Array.from({ length: jobCount }, () => engine.submit(aSubmission())));
   const submittedMs = performance.now();

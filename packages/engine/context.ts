@@ -2,6 +2,7 @@
 import type { Clock, Job, Log, WebhookMessage } from '@claimcheck/core';
 import type { AssetStore } from './assets.ts';
 import type { Guard } from './outbound/index.ts';
+import type { ProviderHealth } from './provider-health.ts';
 import type { DoorbellQueue } from './queue.ts';
 import type { Database } from './storage/connection.ts';
 import type { Signals } from './storage/signals.ts';
@@ -20,6 +21,7 @@ export interface EngineContext {
   readonly database: Database;
   readonly queue: DoorbellQueue;
   readonly signals: Signals;
+  readonly health: ProviderHealth;
   readonly assets: AssetStore;
   readonly webhookSecrets: WebhookSecrets;
   /** Where webhooks may go. */

@@ -9,8 +9,11 @@ import { type Deliveries, makeDeliveries } from './deliveries.ts';
 import { type Keys, makeKeys } from './keys.ts';
 import { type AllowList, type Guard, openGuard } from './outbound/index.ts';
 import packageJson from './package.json' with { type: 'json' };
+import { makeProviderHealth } from './provider-health.ts';
 import { openQueue } from './queue.ts';
 import { makeReading, type Reading } from './read.ts';
+import { makeReceive, type Receive, type ReceiverOptions } from './receive.ts';
+import { makeRouter, type Router, type RouterOptions } from './route.ts';
 import { type RunningWorker, startWorker, type WorkerOptions } from './run.ts';
 import { openSecretBox } from './secret-box.ts';
 import { makeSettle } from './settle.ts';
@@ -31,6 +34,8 @@ export { type LogOptions, openLog } from './log.ts';
 export { migrateDatabase, waitForDatabase, waitForRedis } from './migrate.ts';
 export { type AllowList, parseAllowList } from './outbound/index.ts';
 export type { ListOptions, Reading, WaitOptions } from './read.ts';
+export type { Receive, Received, ReceivedCallback, ReceiverOptions } from './receive.ts';
+export type { Router, RouterOptions } from './route.ts';
 export type { RunningWorker, WorkerOptions } from './run.ts';
 export { newSecretKey, parseSecretKeys } from './secret-box.ts';
 export { databaseUrl, type EngineVariables, engineOptionsFrom, engineSettings, wholeNumber } from './settings.ts';
@@ -76,6 +81,10 @@ export interface Engine extends Reading, Cancelling {
   readonly assets: EngineContext['assets'];
   readonly sweep: Sweep;
   startWorker(options: WorkerOptions): RunningWorker;
+  /** Chooses the routes of new jobs, and tells which of a model's routes would serve. */
+  openRouter(options: RouterOptions): Router;
+  /** Hears what upstreams tell of their runs. */
+  openReceiver(options: ReceiverOptions): Receive;
   startDispatcher(): RunningDispatcher;
   /** What answers right now. The service can take work while the queue is away, not while the database is. */
   health(): Promise<Health>;
@@ -94,8 +103,10 @@ export function openEngine(options: EngineOptions): Engine {
   const { log, clock = systemClock } = options;
   const database = openDatabase({ url: options.databaseUrl, applicationName: options.applicationName ?? 'claimcheck' });
   const signals = listenToSignals({ databaseUrl: options.databaseUrl, clock, log });
+  const health = makeProviderHealth({ clock, database, log, signals });
   const context: EngineContext = {
     database,
+    health,
     queue: openQueue({
       databaseUrl: options.databaseUrl,
       log,
@@ -125,7 +136,9 @@ export function openEngine(options: EngineOptions): Engine {
     deliveries: makeDeliveries(context),
     problemWithWebhook: context.guard.problemWith,
     sweep: makeSweep(context, settle, ring),
-    startWorker: (worker) => startWorker(context, settle, worker),
+    startWorker: (worker) => startWorker(context, settle, ring, worker),
+    openRouter: (router) => makeRouter(health, router),
+    openReceiver: (receiver) => makeReceive(context, settle, ring, receiver),
     startDispatcher: () => startDispatcher(context, { userAgent: options.userAgent ?? `claimcheck/${packageJson.version}` }),
     async health() {
       const [database, migrations, queue] = await Promise.allSettled([
@@ -140,6 +153,7 @@ export function openEngine(options: EngineOptions): Engine {
       };
     },
     async close() {
+      context.health.close();
       await context.signals.close();
       await context.queue.close();
       await context.database.close();

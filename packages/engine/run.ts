@@ -9,47 +9,44 @@
  * An attempt ends early when somebody else ends the job, when its lease is lost, or when the worker stops: then the job goes
  * back into the queue and another worker resumes it by its handle.
  */
-import {
-  type Failure,
-  type JsonText,
-  type Model,
-  ProviderError,
-  RetryableError,
-  type Run,
-  type Step,
-  TerminalError,
-  toJsonText,
-  type Upstream,
-} from '@claimcheck/core';
+import { randomBytes } from 'node:crypto';
+import { type Catalog, type JsonText, type Run, type Step, TerminalError, toJsonText, type Upstream } from '@claimcheck/core';
+import { makeAttemptEnd, type OpenAttempt } from './attempt-end.ts';
 import { coalesce } from './coalesce.ts';
 import type { EngineContext } from './context.ts';
 import { owe } from './owe.ts';
+import { waitOf } from './provider-health.ts';
 import type { Consumer } from './queue.ts';
-import { retryDelayMs } from './retry.ts';
+import { makeRouter, type RouterOptions } from './route.ts';
 import type { Settle } from './settle.ts';
 import { listWaiting } from './storage/due-jobs.ts';
 import {
   type Claim,
   type ClaimedAttempt,
   claimJobs,
+  findWaiting,
   type HandleRecord,
   listLive,
+  type Move,
+  moveJobs,
   type Ownership,
   type ProgressReport,
-  type Requeue,
   recordProgress,
   renewLeases,
-  requeueJobs,
   saveHandles,
 } from './storage/transitions.ts';
-import { doorbellOf } from './submit.ts';
+import { doorbellOf, type Ring } from './submit.ts';
+import { callbackUrlOf, makeUpstreamRun } from './upstream-run.ts';
 
 export interface WorkerOptions {
   /** Names this worker in its attempts. */
   readonly workerId: string;
   readonly upstreams: ReadonlyMap<string, Upstream>;
-  /** The model's parameters are in the job; its retry policy and the provider's own id for it come from here. */
-  readonly findModel: (name: string) => Model | undefined;
+  readonly catalog: Pick<Catalog, 'find' | 'express' | 'estimateUsd' | 'costUsd'>;
+  /** As RouterOptions; `auto` unless given. */
+  readonly sandbox?: RouterOptions['sandbox'];
+  /** Where upstreams can reach the API, without a trailing slash; unset, they are not asked to call back. */
+  readonly publicUrl?: string;
 }
 
 export interface RunningWorker {
@@ -91,8 +88,11 @@ interface HeldAttempt extends Ownership {
   isStarting: boolean;
 }
 
-export function startWorker(context: EngineContext, settle: Settle, options: WorkerOptions): RunningWorker {
-  const { clock, database, log, queue, signals } = context;
+export function startWorker(context: EngineContext, settle: Settle, ring: Ring, options: WorkerOptions): RunningWorker {
+  const { clock, database, health, log, queue, signals } = context;
+  const { catalog, publicUrl, sandbox = 'auto', upstreams } = options;
+  const router = makeRouter(health, { catalog, available: new Set(upstreams.keys()), off: new Map(), sandbox });
+  const end = makeAttemptEnd(context, { catalog, router, settle, ring });
   const held = new Map<string, HeldAttempt>();
   const stopping = new AbortController();
   /** Jobs that wait for somebody else: rung for when this worker takes no more doorbells, lest it swallow them itself. */
@@ -109,7 +109,7 @@ export function startWorker(context: EngineContext, settle: Settle, options: Wor
       }),
     byJob,
   );
-  const requeue = coalesce((requeues: readonly Requeue[]) => requeueJobs(database.sql, requeues), byJob);
+  const move = coalesce((moves: readonly Move[]) => moveJobs(database.sql, moves), byJob);
   const saveHandle = coalesce(async (records: readonly HandleRecord[]) => {
     const saved = new Set((await saveHandles(database.sql, records)).map(({ jobId }) => jobId));
     return records.map(({ jobId }) => saved.has(jobId));
@@ -119,7 +119,7 @@ export function startWorker(context: EngineContext, settle: Settle, options: Wor
     return reports.map(() => undefined);
   }, byJob);
 
-  const consumers: Consumer[] = Array.from(options.upstreams, ([provider, upstream]) =>
+  const consumers: Consumer[] = Array.from(upstreams, ([provider, upstream]) =>
     queue.consume(provider, upstream.concurrency ?? CONCURRENCY, async (jobId) => {
       try {
         await answerDoorbell(jobId, provider, upstream);
@@ -129,9 +129,18 @@ export function startWorker(context: EngineContext, settle: Settle, options: Wor
       }
     }),
   );
-  const unsubscribe = signals.on('ended', (changed) => {
+  const unsubscribeEnded = signals.on('ended', (changed) => {
     if (changed === 'all') return;
     for (const id of changed) held.get(id)?.control.abort(new AttemptStopped('ended'));
+  });
+  const unsubscribeConcluded = signals.on('concluded', (changed) => {
+    if (changed === 'all') return;
+    for (const concluded of changed) {
+      const [id = '', number] = concluded.split(':');
+      const attempt = held.get(id);
+      // Its run is over: there is nothing to cancel.
+      if (attempt?.attempt === Number(number)) attempt.control.abort(new AttemptStopped('lost'));
+    }
   });
   const renewing = keepLeases();
 
@@ -140,8 +149,14 @@ export function startWorker(context: EngineContext, settle: Settle, options: Wor
       unanswered.add(jobId);
       return;
     }
-    const claimed = await claim({ jobId, workerId: options.workerId });
-    if (!claimed) return;
+    const admission = await admit(jobId, provider);
+    if (admission === 'sent away') return;
+    const callbackToken = publicUrl !== undefined && upstream.receive ? newCallbackToken() : undefined;
+    const claimed = await claim({ jobId, workerId: options.workerId, ...(callbackToken !== undefined && { callbackToken }) });
+    if (!claimed) {
+      if (admission === 'probe') health.returnProbe(provider);
+      return;
+    }
     const { job } = claimed;
     log.info({ jobId, attempt: job.attempt, provider, resumed: claimed.handle !== undefined }, 'attempt started');
     const attempt: HeldAttempt = { jobId, attempt: job.attempt, control: new AbortController(), isStarting: false };
@@ -157,29 +172,47 @@ export function startWorker(context: EngineContext, settle: Settle, options: Wor
     }
   }
 
+  /**
+   * Keeps jobs away from a provider that is not well: to another that can serve them, or to wait until it is. `probe` is the one attempt that
+   * may try it. A run that goes on there is only looked at, whatever the provider's state.
+   */
+  async function admit(jobId: string, provider: string): Promise<'free' | 'probe' | 'sent away'> {
+    const state = health.stateOf(provider);
+    if (state === undefined) return 'free';
+    if (state === 'probing' && (await health.takeProbe(provider))) return 'probe';
+    const waiting = await findWaiting(database.sql, jobId);
+    if (!waiting) return 'sent away';
+    if (waiting.hasRun) return 'free';
+    const { job, failedProviders } = waiting;
+    const model = catalog.find(job.model);
+    // The attempt will say what is wrong with it.
+    if (!model) return 'free';
+    const request = { model, parameters: JSON.parse(job.input), ...(job.isPinned && { pinned: provider }) };
+    const choice = await router.chooseAgain(request, failedProviders);
+    const next = choice ?? { provider, waitMs: waitOf(state) };
+    if (next.provider === provider && next.waitMs === 0) return 'free';
+    const moved = await move({ jobId, from: provider, to: next.provider, delayMs: next.waitMs });
+    if (moved && next.waitMs === 0) ring(doorbellOf(moved));
+    if (moved) log.info({ jobId, provider, next: next.provider, waitMs: Math.round(next.waitMs) }, 'provider is not well, job sent on');
+    return 'sent away';
+  }
+
   async function runAttempt(claimed: ClaimedAttempt, upstream: Upstream, attempt: HeldAttempt): Promise<void> {
-    const { job } = claimed;
-    const model = options.findModel(job.model);
+    const { job, callbackToken } = claimed;
+    const { signal } = attempt.control;
     let handle: JsonText | undefined = claimed.handle;
+    const open = (): OpenAttempt => ({ ...claimed, upstream, hasHandle: handle !== undefined });
+    const writeFor = <Result>(statement: () => Promise<Result>) => write(attempt, statement);
     try {
-      if (!model) throw new TerminalError(`The model ${job.model} is no longer in the catalog.`);
-      const run: Run = {
-        jobId: job.id,
-        attempt: job.attempt,
-        // The sandbox needs no route of its own in the model's file.
-        model: model.routes.find(({ provider }) => provider === job.provider)?.model ?? model.name,
-        parameters: JSON.parse(job.input),
-        idempotencyKey: `${job.id}-${job.provider}`,
-        signal: attempt.control.signal,
-        clock,
-        storeFile: (file) => context.assets.store(job.id, file),
-      };
-      if (claimed.isUnknown && !upstream.isIdempotent && model.onUnknown === 'fail') {
+      const callbackUrl = callbackToken && publicUrl !== undefined ? callbackUrlOf(publicUrl, job.provider, callbackToken) : undefined;
+      const run = await makeUpstreamRun(context, { catalog, job, callbackUrl, signal });
+      if (claimed.isUnknown && !upstream.isIdempotent && catalog.find(job.model)?.onUnknown === 'fail') {
         throw new TerminalError('A worker was lost while it handed the request to the provider; whether the provider ran it is unknown.', {
           code: 'outcome_unknown',
         });
       }
       let step = await (handle === undefined ? startRun(upstream, run, attempt) : upstream.check(run, JSON.parse(handle)));
+      if (step.kind === 'running' && handle === undefined) health.accepted(job.provider);
       let reported = { progress: job.progress, atMs: Number.NEGATIVE_INFINITY };
       while (step.kind === 'running') {
         const known = handle;
@@ -189,16 +222,16 @@ export function startWorker(context: EngineContext, settle: Settle, options: Wor
         // Asked to stop while the upstream was being asked to start: now somebody else can resume.
         if (stopping.signal.aborted) attempt.control.abort(new AttemptStopped('stopping'));
         reported = reportProgress(attempt, reported, step);
-        await clock.sleep(step.checkAfterMs, attempt.control.signal);
+        await clock.sleep(step.checkAfterMs, signal);
         step = await upstream.check(run, step.handle);
       }
-      const { output } = step;
-      const ended = await write(attempt, () => settle({ ...owner(attempt), state: 'COMPLETED', output }));
+      const output = await end.keep(open(), step.output, signal);
+      const ended = await end.succeed(open(), output, writeFor);
       log.info({ jobId: job.id, attempt: job.attempt, provider: job.provider, ended: ended !== undefined }, 'attempt succeeded');
     } catch (error) {
-      const stopped = attempt.control.signal.aborted ? attempt.control.signal.reason : undefined;
-      if (stopped instanceof AttemptStopped) await stopAttempt(claimed, upstream, attempt, handle, stopped);
-      else await failAttempt(claimed, model, attempt, isUnknown(error, upstream, handle) ? outcomeUnknown(error, model) : known(error));
+      const stopped = signal.aborted ? signal.reason : undefined;
+      if (stopped instanceof AttemptStopped) await stopAttempt(claimed, upstream, handle, stopped);
+      else await end.fail(open(), error, writeFor);
     }
   }
 
@@ -245,50 +278,22 @@ export function startWorker(context: EngineContext, settle: Settle, options: Wor
   async function stopAttempt(
     { job }: ClaimedAttempt,
     upstream: Upstream,
-    attempt: HeldAttempt,
     handle: JsonText | undefined,
     { reason }: AttemptStopped,
   ): Promise<void> {
     log.info({ jobId: job.id, attempt: job.attempt, provider: job.provider, reason }, 'attempt stopped');
     if (reason === 'stopping') {
-      const released = await requeue({ ...owner(attempt), outcome: 'released', delayMs: 0 });
+      const released = await end.release(job);
       if (released) unanswered.add(released.id);
     }
     if (reason === 'ended' && handle !== undefined && upstream.cancel) {
-      const run: Run = {
-        jobId: job.id,
-        attempt: job.attempt,
-        model: job.model,
-        parameters: JSON.parse(job.input),
-        idempotencyKey: `${job.id}-${job.provider}`,
-        signal: AbortSignal.timeout(UPSTREAM_CANCEL_MS),
-        clock,
-        storeFile: () => Promise.reject(new Error('a cancelled run stores nothing')),
-      };
-      await upstream.cancel(run, JSON.parse(handle)).catch((error: unknown) => {
+      try {
+        const signal = AbortSignal.timeout(UPSTREAM_CANCEL_MS);
+        await upstream.cancel(await makeUpstreamRun(context, { catalog, job, signal }), JSON.parse(handle));
+      } catch (error) {
         log.warn({ error, jobId: job.id, provider: job.provider }, 'upstream not cancelled');
-      });
+      }
     }
-  }
-
-  async function failAttempt(
-    { job, failedAttempts }: ClaimedAttempt,
-    model: Model | undefined,
-    attempt: HeldAttempt,
-    error: unknown,
-  ): Promise<void> {
-    const fields = { jobId: job.id, attempt: job.attempt, provider: job.provider };
-    const failure = describeFailure(error);
-    if (!(error instanceof ProviderError)) log.error({ ...fields, error }, 'provider broke');
-    if (error instanceof RetryableError && model && failedAttempts + 1 < model.retry.attempts) {
-      const delayMs = retryDelayMs(model.retry, failedAttempts + 1, context.random, error.retryAfterMs);
-      // The sweep rings when the database says that the wait is over.
-      await write(attempt, () => requeue({ ...owner(attempt), outcome: 'failed', failure, delayMs, mayHaveStarted: error.mayHaveStarted }));
-      log.info({ ...fields, delayMs }, 'attempt failed, will be tried again');
-      return;
-    }
-    await write(attempt, () => settle({ ...owner(attempt), state: 'FAILED', failure }));
-    log.info({ ...fields, code: failure.code }, 'attempt failed');
   }
 
   /** A write that must not be lost to a database that is away for a moment: tried until it works or the attempt is over. */
@@ -326,7 +331,8 @@ export function startWorker(context: EngineContext, settle: Settle, options: Wor
     },
     async stop() {
       stopping.abort();
-      unsubscribe();
+      unsubscribeEnded();
+      unsubscribeConcluded();
       const interrupt = (attempts: Iterable<HeldAttempt>) => {
         for (const { control } of attempts) control.abort(new AttemptStopped('stopping'));
       };
@@ -346,31 +352,11 @@ export function startWorker(context: EngineContext, settle: Settle, options: Wor
   };
 }
 
-/** True for a start that failed without telling whether the upstream runs it, where asking again would make another run. */
-function isUnknown(error: unknown, upstream: Upstream, handle: JsonText | undefined): error is RetryableError {
-  return error instanceof RetryableError && error.mayHaveStarted && handle === undefined && !upstream.isIdempotent;
-}
-
-/** What a model that would rather fail than pay twice makes of it. */
-function outcomeUnknown(error: RetryableError, model: Model | undefined): ProviderError {
-  if (model?.onUnknown !== 'fail') return error;
-  const message = 'The provider did not answer when it was handed the request; whether it ran it is unknown.';
-  return new TerminalError(message, { code: 'outcome_unknown', cause: error });
-}
-
-/** The same, without a doubt that does not matter: the run has a handle, or the upstream recognises what it has seen. */
-function known(error: unknown): unknown {
-  if (!(error instanceof RetryableError) || !error.mayHaveStarted) return error;
-  const { code, cause, message, retryAfterMs } = error;
-  return new RetryableError(message, { code, cause, ...(retryAfterMs !== undefined && { retryAfterMs }) });
+/** 256 random bits: who knows the address may tell of the run, where the upstream signs nothing. */
+function newCallbackToken(): string {
+  return randomBytes(32).toString('base64url');
 }
 
 function owner({ jobId, attempt }: Ownership): Ownership {
   return { jobId, attempt };
-}
-
-function describeFailure(error: unknown): Failure {
-  if (error instanceof ProviderError) return { code: error.code, message: error.message };
-  // Whatever it was, it was not written for clients.
-  return { code: 'internal', message: 'The provider adapter failed unexpectedly; the operator finds the reason in the log.' };
 }

@@ -1,6 +1,6 @@
 import { RetryableError, type Step } from '@claimcheck/core';
 import { describe, expect, test } from 'vitest';
-import { aModel, anUpstream, aSubmission, OUTPUT, running, untilAborted } from './testing/fixtures.ts';
+import { aCatalog, aModel, anUpstream, aSubmission, OUTPUT, running, untilAborted } from './testing/fixtures.ts';
 import { createTestEngine, QUEUES, type TestEngine } from './testing/test-engine.ts';
 
 const POLL = { timeout: 10_000, interval: 10 };
@@ -89,7 +89,7 @@ describe('a run whose handle was lost with its worker', () => {
     const worker = owned.engine.startWorker({
       workerId: 'a worker',
       upstreams: new Map([['testing', upstream]]),
-      findModel: () => ({ ...aModel, onUnknown }),
+      catalog: aCatalog({ ...aModel, onUnknown }),
     });
     return { upstream, worker };
   };
@@ -138,7 +138,7 @@ describe('a start whose answer never came', () => {
     const worker = owned.engine.startWorker({
       workerId: 'a worker',
       upstreams: new Map([['testing', upstream]]),
-      findModel: () => ({ ...aModel, onUnknown }),
+      catalog: aCatalog({ ...aModel, onUnknown }),
     });
     owned.startSweep();
     return { upstream, worker };

@@ -89,6 +89,16 @@ export const engineSettings = {
       return z.NEVER;
     })
     .optional(),
+  /** Base of every URL handed out, such as https://queue.example, and where upstreams call back. Unset: the origin of each request, and no callbacks. */
+  PUBLIC_URL: z
+    .string()
+    .refine((text) => URL.canParse(text) && /^https?:$/.test(new URL(text).protocol), {
+      error: 'must be a URL that starts with http:// or https://',
+    })
+    .transform((text) => text.replace(/\/+$/, ''))
+    .optional(),
+  /** Whether the sandbox serves models: `auto` where no other provider of the model is on, `on` always as the last route, `off` never. */
+  SANDBOX: z.enum(['auto', 'on', 'off']).default('auto'),
   /** Least severe log lines that are written. */
   LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
 };

@@ -5,7 +5,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { chooseProvider, loadCatalog } from '@claimcheck/catalog';
+import { loadCatalog } from '@claimcheck/catalog';
 import type { Catalog, Log, Model } from '@claimcheck/core';
 import { loadDialects, webhookEncoder } from '@claimcheck/dialects';
 import { type Engine, newSecretKey, openEngine, parseAllowList, parseSecretKeys } from '@claimcheck/engine';
@@ -63,7 +63,7 @@ export async function startTestService(options: ServiceOptions = {}): Promise<Te
   started.defer(() => rm(folder, { recursive: true, force: true }));
   const catalog = await loadCatalog();
   const dialects = await loadDialects();
-  const { upstreams } = openProviders(await loadProviders(), {});
+  const { upstreams, off } = openProviders(await loadProviders(), {});
   const engine = openEngine({
     databaseUrl: (await options.connectTo?.(database.url)) ?? database.url,
     ...(options.redisUrl !== undefined && { redisUrl: options.redisUrl, queuePrefix: new URL(database.url).pathname.slice(1) }),
@@ -77,8 +77,8 @@ export async function startTestService(options: ServiceOptions = {}): Promise<Te
   });
   started.defer(() => engine.close());
   if (options.worker ?? true) {
-    const findModel = (name: string) => retriedSoon(catalog.find(name));
-    const worker = engine.startWorker({ workerId: 'test', upstreams, findModel });
+    const find = (name: string) => retriedSoon(catalog.find(name));
+    const worker = engine.startWorker({ workerId: 'test', upstreams, catalog: { ...catalog, find } });
     started.defer(() => worker.stop());
     // Rings for retries.
     const sweep = engine.sweep.start();
@@ -92,7 +92,8 @@ export async function startTestService(options: ServiceOptions = {}): Promise<Te
     engine,
     catalog,
     dialects,
-    chooseProvider: (model) => chooseProvider(model, { available: new Set(upstreams.keys()), sandbox: 'auto' }),
+    router: engine.openRouter({ catalog, available: new Set(upstreams.keys()), off, sandbox: 'auto' }),
+    receive: engine.openReceiver({ catalog, upstreams, sandbox: 'auto' }),
     log,
     closing: closing.signal,
     ...(options.publicUrl !== undefined && { publicUrl: options.publicUrl }),

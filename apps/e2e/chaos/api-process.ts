@@ -1,6 +1,6 @@
 /** The API as a process, composed as its own `main.ts` does, with the scripted provider as the only one. */
 import { apiSettings, environment, startApi } from '@claimcheck/api';
-import { chooseProvider, loadCatalog } from '@claimcheck/catalog';
+import { loadCatalog } from '@claimcheck/catalog';
 import { readConfig, runProcess } from '@claimcheck/core';
 import { loadDialects, webhookEncoder } from '@claimcheck/dialects';
 import { connectEngine, engineSettings, openLog } from '@claimcheck/engine';
@@ -12,7 +12,9 @@ await runProcess(async (signal) => {
   const log = openLog({ level: variables.LOG_LEVEL, app: 'api' });
   const catalog = await loadCatalog({ ...(variables.MODELS_DIR !== undefined && { modelsDir: variables.MODELS_DIR }) });
   const dialects = await loadDialects();
-  const available = new Set([scriptedProvider.name]);
+  const upstream = scriptedProvider.open(readConfig(scriptedProvider.settings, environment));
+  if ('off' in upstream) throw new Error(upstream.off);
+  const providers = { upstreams: new Map([[scriptedProvider.name, upstream]]), off: new Map<string, string>() };
   const engine = await connectEngine({
     variables,
     log,
@@ -26,8 +28,8 @@ await runProcess(async (signal) => {
     engine,
     catalog,
     dialects,
-    chooseProvider: (model) => chooseProvider(model, { available, sandbox: 'off' }),
-    variables,
+    providers,
+    variables: { ...variables, SANDBOX: 'off' },
     log,
   });
   return {

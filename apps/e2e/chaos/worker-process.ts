@@ -23,7 +23,7 @@ await runProcess(async (signal) => {
     encodeWebhook: webhookEncoder(await loadDialects(), { statusNumbering: variables.WEBHOOK_STATUS_NUMBERING }),
   });
   const providers = { upstreams: new Map([[scriptedProvider.name, upstream]]), off: new Map<string, string>() };
-  const worker = startWorkerApp({ engine, catalog, providers, log });
+  const worker = startWorkerApp({ engine, catalog, providers, variables, log });
   return {
     async stop() {
       await worker.stop();

@@ -10,6 +10,7 @@ import { parseArgs } from 'node:util';
 import { type JsonText, type Log, type Model, systemClock, type Upstream } from '@claimcheck/core';
 import { startEmbeddedPostgres } from '../embedded-postgres.ts';
 import { migrateDatabase, openEngine, openKeys } from '../index.ts';
+import { aCatalog } from '../testing/fixtures.ts';
 import { startRedis } from './redis.ts';
 
 const USAGE = `Usage: npm run bench:in-flight -- [--jobs 10000] [--seconds 60] [--queue postgres|redis]
@@ -105,7 +106,7 @@ const submitted = await Promise.all(
   ),
 );
 console.log(`${jobs} jobs handed in`);
-const worker = engine.startWorker({ workerId: 'bench', upstreams: new Map([['bench', upstream]]), findModel: () => model });
+const worker = engine.startWorker({ workerId: 'bench', upstreams: new Map([['bench', upstream]]), catalog: aCatalog(model) });
 started.defer(() => worker.stop());
 const sweep = engine.sweep.start();
 started.defer(() => sweep.stop());

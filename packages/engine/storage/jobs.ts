@@ -2,7 +2,18 @@
  * Jobs in Postgres, to read. Who may change them how is in `transitions.ts`; all statements there and in `submissions.ts` notify
  * {@link JOBS_CHANNEL} of the jobs they changed.
  */
-import { type Failure, type Job, type JsonText, type Output, PRIORITIES, STATES, type State, type WebhookOptions } from '@claimcheck/core';
+import {
+  type Attempt,
+  type AttemptOutcome,
+  type Failure,
+  type Job,
+  type JsonText,
+  type Output,
+  PRIORITIES,
+  STATES,
+  type State,
+  type WebhookOptions,
+} from '@claimcheck/core';
 import type { SqlLike } from './connection.ts';
 
 /** Payload: ids of changed jobs, separated by commas. 200 ids fit into the 8,000 bytes of a notification. */
@@ -10,6 +21,9 @@ export const JOBS_CHANNEL = 'claimcheck_jobs';
 
 /** Payload as above: jobs that somebody else than their worker ended, so that it stops. */
 export const ENDED_CHANNEL = 'claimcheck_ended';
+
+/** Payload: an attempt as `<job id>:<number>` that was brought to its end by somebody else than its worker, which has nothing left to do. */
+export const CONCLUDED_CHANNEL = 'claimcheck_concluded';
 
 /** Jobs ahead are counted no further than this: a position beyond it tells a client nothing more. */
 export const QUEUE_POSITION_MAX = 10_000;
@@ -49,6 +63,20 @@ export interface JobRow {
   readonly attempt_started_at: Date | null;
   readonly finished_at: Date | null;
   readonly queue_position?: string | number | null;
+  /** JSON of {@link AttemptRow}s. */
+  readonly attempts?: string | null;
+}
+
+interface AttemptRow {
+  readonly number: number;
+  readonly provider: string;
+  readonly model: string | null;
+  readonly startedAt: string;
+  readonly finishedAt: string;
+  readonly outcome: AttemptOutcome;
+  readonly code: Failure['code'] | null;
+  readonly message: string | null;
+  readonly costUsd: number | null;
 }
 
 /** Reads jobs as their callers may see them: not another caller's, not an expired one. Results are in the order of `references`. */
@@ -60,7 +88,14 @@ export async function readJobs(sql: SqlLike, references: readonly JobReference[]
         where ahead.state = 'QUEUED' and ahead.provider = jobs.provider and (ahead.priority, ahead.id) < (jobs.priority, jobs.id)
         limit ${QUEUE_POSITION_MAX}
       ) as counted
-    ) end as queue_position, ordinal
+    ) end as queue_position,
+    -- Only then: most reads are polls of a job whose first attempt runs.
+    case when failed_attempts > 0 or finished_at is not null then (
+      select json_agg(json_build_object('number', number, 'provider', provider, 'model', model, 'startedAt', started_at,
+        'finishedAt', finished_at, 'outcome', outcome, 'code', failure_code, 'message', failure_message, 'costUsd', cost_usd) order by number)
+      from attempts where job_id = jobs.id and finished_at is not null
+    ) end as attempts,
+    ordinal
     from unnest(${references.map(({ id }) => id)}::uuid[], ${references.map(({ callerId }) => callerId)}::uuid[])
       with ordinality as wanted (id, caller_id, ordinal)
     join jobs on jobs.id = wanted.id and jobs.caller_id = wanted.caller_id
@@ -114,8 +149,23 @@ export function toJob(row: JobRow): Job {
     ...(row.started_at && { startedAt: row.started_at }),
     ...(row.attempt_started_at && { attemptStartedAt: row.attempt_started_at }),
     ...(row.finished_at && { finishedAt: row.finished_at }),
+    // Made by readJobs, and by nobody else.
+    ...(row.attempts && { attempts: (JSON.parse(row.attempts) as AttemptRow[]).map(toAttempt) }),
     ...(row.state === 'QUEUED' &&
       row.queue_position !== undefined &&
       row.queue_position !== null && { queuePosition: Number(row.queue_position) }),
+  };
+}
+
+function toAttempt({ number, provider, model, startedAt, finishedAt, outcome, code, message, costUsd }: AttemptRow): Attempt {
+  return {
+    number,
+    provider,
+    ...(model !== null && { model }),
+    startedAt: new Date(startedAt),
+    finishedAt: new Date(finishedAt),
+    outcome,
+    ...(code !== null && { failure: { code, message: message ?? '' } }),
+    ...(costUsd !== null && { costUsd }),
   };
 }

@@ -8,12 +8,13 @@
 import type { Clock, Log } from '@claimcheck/core';
 import pg from 'pg';
 import { DELIVERIES_CHANNEL } from './deliveries.ts';
-import { ENDED_CHANNEL, JOBS_CHANNEL } from './jobs.ts';
+import { CONCLUDED_CHANNEL, ENDED_CHANNEL, JOBS_CHANNEL } from './jobs.ts';
+import { PROVIDERS_CHANNEL } from './provider-health.ts';
 import { WEBHOOK_SECRETS_CHANNEL } from './webhook-secrets.ts';
 
-/** Changed ids; `all` when notifications may have been missed. */
+/** What changed: ids of jobs, of callers, names; `all` when notifications may have been missed. */
 export type Changed = readonly string[] | 'all';
-export type SignalName = 'jobs' | 'ended' | 'deliveries' | 'webhookSecrets';
+export type SignalName = 'jobs' | 'ended' | 'concluded' | 'deliveries' | 'webhookSecrets' | 'providers';
 
 export interface Signals {
   /** Calls `listener` on every signal of that name until the returned function is called. */
@@ -25,6 +26,8 @@ const CHANNELS: Readonly<Record<string, SignalName>> = {
   [WEBHOOK_SECRETS_CHANNEL]: 'webhookSecrets',
   [JOBS_CHANNEL]: 'jobs',
   [ENDED_CHANNEL]: 'ended',
+  [CONCLUDED_CHANNEL]: 'concluded',
+  [PROVIDERS_CHANNEL]: 'providers',
   [DELIVERIES_CHANNEL]: 'deliveries',
 };
 const HEARTBEAT_MS = 10_000;
@@ -37,6 +40,8 @@ export function listenToSignals(options: { readonly databaseUrl: string; readonl
   const listeners: Record<SignalName, Set<(changed: Changed) => void>> = {
     jobs: new Set(),
     ended: new Set(),
+    concluded: new Set(),
+    providers: new Set(),
     deliveries: new Set(),
     webhookSecrets: new Set(),
   };

@@ -11,6 +11,8 @@ import { ENDED_CHANNEL, JOBS_CHANNEL, type JobRow, toJob } from './jobs.ts';
 export interface Claim {
   readonly jobId: string;
   readonly workerId: string;
+  /** Of the address at which the upstream may tell of a run that this attempt starts. */
+  readonly callbackToken?: string;
 }
 
 /** An attempt that its worker owns until the lease runs out or the job ends. */
@@ -19,6 +21,10 @@ export interface ClaimedAttempt {
   /** Handle of the run that an earlier attempt started and could not finish: resume it instead of starting anew. */
   readonly handle: JsonText | undefined;
   readonly failedAttempts: number;
+  /** The providers at which they failed, oldest first. */
+  readonly failedProviders: readonly string[];
+  /** Of the address at which the upstream may tell of the run. */
+  readonly callbackToken: string | undefined;
   /** True when an earlier attempt may have started a run whose handle was lost. */
   readonly isUnknown: boolean;
 }
@@ -29,16 +35,18 @@ export async function claimJobs(
   claims: readonly Claim[],
   leaseSeconds: number,
 ): Promise<readonly (ClaimedAttempt | undefined)[]> {
-  const rows = await sql<(JobRow & { handle: JsonText | null; failed_attempts: number; is_unknown: boolean })[]>`
+  const rows = await sql<ClaimRow[]>`
     with input as (
-      select * from unnest(${claims.map(({ jobId }) => jobId)}::uuid[], ${claims.map(({ workerId }) => workerId)}::text[])
-        as input (job_id, worker_id)
+      select * from unnest(
+        ${claims.map(({ jobId }) => jobId)}::uuid[], ${claims.map(({ workerId }) => workerId)}::text[],
+        ${claims.map(({ callbackToken }) => callbackToken ?? null)}::text[]
+      ) as input (job_id, worker_id, callback_token)
     ), locked as materialized (
       select id from jobs where id in (select job_id from input) and state = any(${statesFor('PROCESSING')}) and available_at <= db_now()
       order by id for no key update
     ), previous as (
       -- Only a run that was given up half-way is resumed; one that failed is started anew.
-      select job_id, handle from attempts join jobs on jobs.id = attempts.job_id
+      select job_id, handle, callback_token from attempts join jobs on jobs.id = attempts.job_id
       where job_id in (select id from locked) and number = jobs.attempt and attempts.provider = jobs.provider and outcome in ('released', 'lost')
     ), claimed as (
       update jobs set state = 'PROCESSING',
@@ -48,25 +56,48 @@ export async function claimJobs(
       from locked where jobs.id = locked.id and state = any(${statesFor('PROCESSING')})
       returning jobs.*
     ), attempt as (
-      insert into attempts (job_id, number, provider, worker_id, handle, started_at)
-      select claimed.id, claimed.attempt, claimed.provider, input.worker_id, previous.handle, db_now()
+      insert into attempts (job_id, number, provider, worker_id, handle, callback_token, started_at)
+      select claimed.id, claimed.attempt, claimed.provider, input.worker_id, previous.handle,
+        -- A run that is resumed goes on telling at the address that it was given.
+        case when previous.handle is null then input.callback_token else previous.callback_token end, db_now()
       from claimed
       join input on input.job_id = claimed.id
       left join previous on previous.job_id = claimed.id
-      returning job_id, handle
+      returning job_id, handle, callback_token
     ), event as (
       insert into job_events (job_id, sequence, type, state, progress, created_at)
       select id, event_count, 'status', state, progress, updated_at from claimed
     ), notified as (
       select pg_notify(${JOBS_CHANNEL}, string_agg(id::text, ',')) from claimed having count(*) > 0
     )
-    select claimed.*, attempt.handle, exists (select from previous where previous.job_id = claimed.id and previous.handle is null) as is_unknown
+    select claimed.*, attempt.handle, attempt.callback_token,
+      case when failed_attempts > 0 then (
+        select string_agg(provider, ',' order by number) from attempts as earlier where earlier.job_id = claimed.id and outcome = 'failed'
+      ) end as failed_providers,
+      exists (select from previous where previous.job_id = claimed.id and previous.handle is null) as is_unknown
     from claimed join attempt on attempt.job_id = claimed.id left join notified on true`;
   const byId = new Map(rows.map((row) => [row.id, row]));
   return claims.map(({ jobId }) => {
     const row = byId.get(jobId);
-    return row && { job: toJob(row), handle: row.handle ?? undefined, failedAttempts: row.failed_attempts, isUnknown: row.is_unknown };
+    return (
+      row && {
+        job: toJob(row),
+        handle: row.handle ?? undefined,
+        failedAttempts: row.failed_attempts,
+        failedProviders: row.failed_providers?.split(',') ?? [],
+        callbackToken: row.callback_token ?? undefined,
+        isUnknown: row.is_unknown,
+      }
+    );
   });
+}
+
+interface ClaimRow extends JobRow {
+  readonly handle: JsonText | null;
+  readonly callback_token: string | null;
+  readonly failed_attempts: number;
+  readonly failed_providers: string | null;
+  readonly is_unknown: boolean;
 }
 
 /** The owner of an attempt; writes of anyone else change nothing. */
@@ -82,6 +113,10 @@ export interface Ending {
   readonly state: TerminalState;
   readonly output?: Output;
   readonly failure?: Failure;
+  /** Of the route of the attempt that ends with it: what the provider calls the model. */
+  readonly routeModel?: string;
+  /** What that attempt cost, in US dollars. */
+  readonly costUsd?: number;
 }
 
 const ATTEMPT_OUTCOME = { COMPLETED: 'succeeded', FAILED: 'failed', CANCELLED: 'cancelled' } as const satisfies Record<
@@ -97,8 +132,9 @@ export async function endJobs(sql: SqlLike, endings: readonly Ending[], resultTt
         ${endings.map(({ jobId }) => jobId)}::uuid[], ${endings.map(({ attempt }) => attempt ?? null)}::integer[],
         ${endings.map(({ state }) => state)}::text[], ${endings.map(({ state }) => ATTEMPT_OUTCOME[state])}::text[],
         ${endings.map(({ output }) => (output ? JSON.stringify(output) : null))}::text[],
-        ${endings.map(({ failure }) => failure?.code ?? null)}::text[], ${endings.map(({ failure }) => failure?.message ?? null)}::text[]
-      ) as input (job_id, attempt, state, outcome, output, failure_code, failure_message)
+        ${endings.map(({ failure }) => failure?.code ?? null)}::text[], ${endings.map(({ failure }) => failure?.message ?? null)}::text[],
+        ${endings.map(({ routeModel }) => routeModel ?? null)}::text[], ${endings.map(({ costUsd }) => costUsd ?? null)}::double precision[]
+      ) as input (job_id, attempt, state, outcome, output, failure_code, failure_message, route_model, cost_usd)
     ), locked as materialized (
       select id from jobs where id in (select job_id from input) order by id for no key update
     ), ended as (
@@ -111,10 +147,10 @@ export async function endJobs(sql: SqlLike, endings: readonly Ending[], resultTt
         -- Not a join: after a wait for the lock Postgres checks the new state, but does not look for another partner.
         and jobs.state || ' ' || input.state = any(${ALLOWED.map(([from, to]) => `${from} ${to}`)})
         and (input.attempt is null or (jobs.attempt = input.attempt and jobs.state = 'PROCESSING'))
-      returning jobs.*, input.outcome, input.attempt is null as is_foreign
+      returning jobs.*, input.outcome, input.route_model, input.cost_usd, input.attempt is null as is_foreign
     ), attempt as (
       update attempts set finished_at = db_now(), outcome = ended.outcome, failure_code = ended.failure_code,
-        failure_message = ended.failure_message
+        failure_message = ended.failure_message, model = ended.route_model, cost_usd = ended.cost_usd
       from ended
       where attempts.job_id = ended.id and attempts.number = ended.attempt and attempts.finished_at is null
     ), event as (
@@ -136,6 +172,10 @@ export interface Requeue extends Ownership {
   readonly outcome: 'failed' | 'released';
   readonly failure?: Failure;
   readonly delayMs: number;
+  /** Where the next attempt runs; where this one did unless given. */
+  readonly provider?: string;
+  /** As of an ending. */
+  readonly routeModel?: string;
   /** The next attempt may start a second run of it: counted in `resubmits`. */
   readonly mayHaveStarted?: boolean;
 }
@@ -148,21 +188,23 @@ export async function requeueJobs(sql: SqlLike, requeues: readonly Requeue[]): P
         ${requeues.map(({ jobId }) => jobId)}::uuid[], ${requeues.map(({ attempt }) => attempt)}::integer[],
         ${requeues.map(({ outcome }) => outcome)}::text[], ${requeues.map(({ delayMs }) => delayMs)}::double precision[],
         ${requeues.map(({ failure }) => failure?.code ?? null)}::text[], ${requeues.map(({ failure }) => failure?.message ?? null)}::text[],
-        ${requeues.map(({ mayHaveStarted }) => mayHaveStarted === true)}::boolean[]
-      ) as input (job_id, attempt, outcome, delay_ms, failure_code, failure_message, may_have_started)
+        ${requeues.map(({ mayHaveStarted }) => mayHaveStarted === true)}::boolean[], ${requeues.map(({ provider }) => provider ?? null)}::text[],
+        ${requeues.map(({ routeModel }) => routeModel ?? null)}::text[]
+      ) as input (job_id, attempt, outcome, delay_ms, failure_code, failure_message, may_have_started, next_provider, route_model)
     ), locked as materialized (
       select id from jobs where id in (select job_id from input) order by id for no key update
     ), requeued as (
-      update jobs set state = 'QUEUED', lease_until = null, event_count = event_count + 1, updated_at = db_now(), rung_at = db_now(),
-        available_at = db_now() + make_interval(secs => input.delay_ms / 1000),
+      update jobs set state = 'QUEUED', provider = coalesce(input.next_provider, provider), lease_until = null, event_count = event_count + 1,
+        updated_at = db_now(), rung_at = db_now(), available_at = db_now() + make_interval(secs => input.delay_ms / 1000),
         failed_attempts = failed_attempts + case input.outcome when 'failed' then 1 else 0 end,
         resubmits = resubmits + case when may_have_started then 1 else 0 end
       from locked, input
       where jobs.id = locked.id and jobs.id = input.job_id and jobs.attempt = input.attempt and jobs.state = any(${statesFor('QUEUED')})
-      returning jobs.*, input.outcome, input.failure_code as attempt_failure_code, input.failure_message as attempt_failure_message
+      returning jobs.*, input.outcome, input.route_model, input.failure_code as attempt_failure_code,
+        input.failure_message as attempt_failure_message
     ), attempt as (
       update attempts set finished_at = db_now(), outcome = requeued.outcome, failure_code = requeued.attempt_failure_code,
-        failure_message = requeued.attempt_failure_message
+        failure_message = requeued.attempt_failure_message, model = requeued.route_model
       from requeued where attempts.job_id = requeued.id and attempts.number = requeued.attempt
     ), event as (
       insert into job_events (job_id, sequence, type, state, progress, created_at)
@@ -172,6 +214,55 @@ export async function requeueJobs(sql: SqlLike, requeues: readonly Requeue[]): P
     )
     select requeued.* from requeued left join notified on true`;
   return inOrder(requeues, rows);
+}
+
+/** A job that waits for its provider, with what decides whether another may serve it. */
+export interface WaitingJob {
+  readonly job: Job;
+  readonly failedProviders: readonly string[];
+  /** True when its last attempt left a run behind that goes on at the provider. */
+  readonly hasRun: boolean;
+}
+
+/** The job, while it waits; undefined otherwise. */
+export async function findWaiting(sql: SqlLike, jobId: string): Promise<WaitingJob | undefined> {
+  const [row] = await sql<(JobRow & { failed_providers: string | null; has_run: boolean })[]>`
+    select jobs.*,
+      (select string_agg(provider, ',' order by number) from attempts where job_id = jobs.id and outcome = 'failed') as failed_providers,
+      exists (
+        select from attempts where job_id = jobs.id and number = jobs.attempt and attempts.provider = jobs.provider
+          and outcome in ('released', 'lost') and handle is not null
+      ) as has_run
+    from jobs where id = ${jobId} and state = 'QUEUED' and available_at <= db_now()`;
+  return row && { job: toJob(row), failedProviders: row.failed_providers?.split(',') ?? [], hasRun: row.has_run };
+}
+
+export interface Move {
+  readonly jobId: string;
+  readonly from: string;
+  readonly to: string;
+  readonly delayMs: number;
+}
+
+/** Sends jobs that wait at one provider to another, or lets them wait on. Undefined for one that does not wait there any more. */
+export async function moveJobs(sql: SqlLike, moves: readonly Move[]): Promise<readonly (Job | undefined)[]> {
+  const rows = await sql<JobRow[]>`
+    with input as (
+      select * from unnest(
+        ${moves.map(({ jobId }) => jobId)}::uuid[], ${moves.map(({ from }) => from)}::text[], ${moves.map(({ to }) => to)}::text[],
+        ${moves.map(({ delayMs }) => delayMs)}::double precision[]
+      ) as input (job_id, old_provider, new_provider, delay_ms)
+    ), locked as materialized (
+      select id from jobs where id in (select job_id from input) order by id for no key update
+    ), moved as (
+      update jobs set provider = new_provider, updated_at = db_now(), rung_at = db_now(),
+        available_at = greatest(available_at, db_now() + make_interval(secs => delay_ms / 1000))
+      from locked, input
+      where jobs.id = locked.id and jobs.id = input.job_id and state = 'QUEUED' and provider = old_provider and available_at <= db_now()
+      returning jobs.*
+    )
+    select * from moved`;
+  return inOrder(moves, rows);
 }
 
 /**

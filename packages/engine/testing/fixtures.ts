@@ -1,6 +1,7 @@
 /** Rows, submissions, models and upstreams for tests: legal for their state without being told. Set only what the test is about. */
 import { createHash } from 'node:crypto';
 import {
+  type Catalog,
   type DeliveryState,
   isTerminal,
   type JsonText,
@@ -35,6 +36,16 @@ export const aModel: Model = {
   timeoutSeconds: 900,
   onUnknown: 'resubmit',
 };
+
+/** A catalog of these models, whose routes send parameters as they are and cost nothing. */
+export function aCatalog(...models: Model[]): Pick<Catalog, 'find' | 'express' | 'estimateUsd' | 'costUsd'> {
+  return {
+    find: (name) => models.find((model) => model.name === name),
+    express: (_model, _route, parameters) => Promise.resolve(parameters),
+    estimateUsd: () => Promise.resolve(undefined),
+    costUsd: () => Promise.resolve(undefined),
+  };
+}
 
 /** A caller of its own. Returns the id. */
 export async function aCaller(sql: Sql, name = `caller ${newId(systemClock)}`): Promise<string> {

@@ -9,7 +9,7 @@ import { type Engine, type EngineOptions, openEngine, type RunningDispatcher, ty
 import { type AllowList, parseAllowList } from '../outbound/index.ts';
 import { newSecretKey, parseSecretKeys } from '../secret-box.ts';
 import { type Database, openDatabase, type Sql } from '../storage/connection.ts';
-import { aCaller, aModel, PROVIDER } from './fixtures.ts';
+import { aCaller, aCatalog, aModel, PROVIDER } from './fixtures.ts';
 import { createTestDatabase, redisUrl, type TestDatabase } from './index.ts';
 
 /** What the suite runs on: `describe.each(QUEUES)('on %s', (queue) => …)`. */
@@ -110,7 +110,7 @@ async function open(options: TestEngineOptions, owned: TestDatabase, assetsFolde
       const worker = engine.startWorker({
         workerId,
         upstreams: new Map([[PROVIDER, upstream]]),
-        findModel: (name) => (name === aModel.name ? aModel : undefined),
+        catalog: aCatalog(aModel),
       });
       running.defer(() => worker.stop());
       return worker;

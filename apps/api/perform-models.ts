@@ -1,0 +1,33 @@
+/** Performs the operations on models: which there are, and where they would run. */
+import { AppError, type Catalog, type ModelListing } from '@claimcheck/core';
+import type { Router } from '@claimcheck/engine';
+
+interface Models {
+  readonly catalog: Catalog;
+  readonly router: Router;
+}
+
+export function listModels({ catalog, router }: Models): readonly ModelListing[] {
+  return catalog.list().map((model) => ({ model, routes: router.list(model) }));
+}
+
+/** @throws AppError `unknown_model` that names the nearest. */
+export function readModel({ catalog, router }: Models, name: string): ModelListing {
+  const model = catalog.find(name);
+  if (!model) throw unknownModel(catalog, name);
+  return { model, routes: router.list(model) };
+}
+
+/** Names some models in a sentence; all of them would be a page. */
+const NAMED_MAX = 10;
+
+export function unknownModel(catalog: Catalog, name: string): AppError {
+  const nearest = catalog.nearest(name);
+  const known = catalog.list().map((model) => model.name);
+  const named = known.slice(0, NAMED_MAX).join(', ');
+  const hint =
+    nearest.length > 0
+      ? `Did you mean ${nearest.join(', ')}?`
+      : `Known models: ${named}${known.length > NAMED_MAX ? ` and ${known.length - NAMED_MAX} more` : ''}; GET /v1/models lists them.`;
+  return new AppError('unknown_model', `There is no model ${JSON.stringify(name)}. ${hint}`);
+}
