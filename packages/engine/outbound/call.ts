@@ -207,7 +207,8 @@ function describe(error: unknown, progress: Progress, totalMs: number): Outbound
   });
 }
 
-function codeOf(error: unknown, status: number | undefined): OutboundCode {
+/** What an error of the library means, before (no status) or after an answer had begun. */
+export function codeOf(error: unknown, status: number | undefined): OutboundCode {
   // Its own code is undefined, whatever its type says.
   if (error instanceof errors.HTTPParserError) return 'response_invalid';
   if (error instanceof errors.ResponseContentLengthMismatchError) return status === undefined ? 'response_invalid' : 'connection_reset';

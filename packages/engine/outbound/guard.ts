@@ -37,7 +37,12 @@ export interface Guard {
   permits(hostname: string, address: string): boolean;
 }
 
-const URL_CHARACTERS_MAX = 2_048;
+export interface GuardOptions {
+  readonly allow?: AllowList;
+  readonly resolve?: Resolve;
+  readonly urlCharactersMax?: number;
+}
+
 const UNPRINTABLE = /[\s\p{Cc}]/u;
 
 /** Ports of databases, queues and control planes, and of protocols that can be spoken to in HTTP by mistake. Below 1024, all but two are refused. */
@@ -52,10 +57,11 @@ const DENIED_ENDINGS: readonly string[] = ['.localhost', '.local', '.internal'];
 
 /**
  * A guard for one allow list; empty by default. Connections of a caller outlive its guard's decisions, so a changed list takes a new guard
- * and a new caller. `resolve` defaults to the system's own lookup, which knows the hosts file and the names of a compose network.
+ * and a new caller. `resolve` defaults to the system's own lookup, which knows the hosts file and the names of a compose network. URLs may have
+ * 2,048 characters unless told otherwise.
  */
-export function openGuard(options: { readonly allow?: AllowList; readonly resolve?: Resolve } = {}): Guard {
-  const { allow = EMPTY_ALLOW_LIST, resolve = resolveBySystem } = options;
+export function openGuard(options: GuardOptions = {}): Guard {
+  const { allow = EMPTY_ALLOW_LIST, resolve = resolveBySystem, urlCharactersMax = 2_048 } = options;
   /** Lookups under way. One hanging name takes one of the few threads of the system's lookup, however many calls wait for it. */
   const lookups = new Map<string, Promise<readonly string[]>>();
 
@@ -97,7 +103,7 @@ export function openGuard(options: { readonly allow?: AllowList; readonly resolv
 
   return {
     problemWith(value) {
-      const parsed = parseUrl(value);
+      const parsed = parseUrl(value, urlCharactersMax);
       if (typeof parsed === 'string') return { code: 'invalid_url', message: parsed };
       const message = hostProblem(parsed.hostname) ?? portProblem(parsed);
       return message === undefined ? undefined : { code: 'blocked_address', message };
@@ -126,9 +132,9 @@ export function refusedUrl(message: string): OutboundError {
 }
 
 /** The URL, or what is wrong with it before it matters where it leads. */
-function parseUrl(value: unknown): URL | string {
+function parseUrl(value: unknown, charactersMax: number): URL | string {
   if (typeof value !== 'string') return 'must be a string';
-  if (value.length > URL_CHARACTERS_MAX) return `must have ${URL_CHARACTERS_MAX} characters at most`;
+  if (value.length > charactersMax) return `must have ${charactersMax} characters at most`;
   // The URL parser drops line breaks and tabs, so what it accepts may still not be what was meant.
   if (UNPRINTABLE.test(value)) return 'must not contain spaces or control characters';
   const example = 'must be a URL such as https://example.com/hook';
