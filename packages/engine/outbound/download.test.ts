@@ -8,7 +8,7 @@ import { OutboundError, openDownloader, openGuard, parseAllowList, TooLargeError
 import { createCertificate } from './testing/certificate.ts';
 import { startDnsServer } from './testing/dns-server.ts';
 import { freePort, type Receiver, startReceiver } from './testing/receiver.ts';
-import { openTestDownloader } from './testing/test-downloader.ts';
+import { openTestDownloader, wholeOf } from './testing/test-downloader.ts';
 
 const HEAD = 'HTTP/1.1 200 OK\r\n';
 
@@ -39,9 +39,7 @@ describe('a download', () => {
     const { status, headers, body } = await test.download(`${server.url}/a.png?b=c#d`);
     expect(status).toBe(200);
     expect(headers).toMatchObject({ 'content-type': 'image/png', 'x-two': 'a,b' });
-    const chunks: Uint8Array[] = [];
-    for await (const chunk of body) chunks.push(chunk);
-    expect(Buffer.concat(chunks).equals(bytes)).toBe(true);
+    expect((await wholeOf(body)).equals(bytes)).toBe(true);
     expect(asked).toEqual({ host: new URL(server.url).host, connection: 'keep-alive', accept: '*/*', 'accept-encoding': 'identity' });
   });
 
@@ -97,7 +95,7 @@ describe('a download', () => {
     const { body } = await test.download(urlOf(receiver), { signal: stop.signal });
     const reason = new Error('enough');
     stop.abort(reason);
-    await expect(Array.fromAsync(body)).rejects.toBe(reason);
+    await expect(wholeOf(body)).rejects.toBe(reason);
     await expect(test.download(urlOf(receiver), { signal: stop.signal })).rejects.toBe(reason);
   });
 
@@ -315,6 +313,6 @@ test('closing breaks what is under way, and what comes later fails', async () =>
   await using test = openTestDownloader();
   const { body } = await test.download(urlOf(receiver));
   await test.close();
-  await expect(Array.fromAsync(body)).rejects.toBeInstanceOf(OutboundError);
+  await expect(wholeOf(body)).rejects.toBeInstanceOf(OutboundError);
   await expect(test.download(urlOf(receiver))).rejects.toBeInstanceOf(OutboundError);
 });

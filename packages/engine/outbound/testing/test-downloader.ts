@@ -31,12 +31,14 @@ export function openTestDownloader({
     downloader.download({ url, totalMs: 2_000, idleMs: 2_000, bytesMax: 1_000_000, signal: new AbortController().signal, ...request });
   return {
     download,
-    async read(url, request) {
-      const chunks: Uint8Array[] = [];
-      for await (const chunk of (await download(url, request)).body) chunks.push(chunk);
-      return Buffer.concat(chunks);
-    },
+    read: async (url, request) => wholeOf((await download(url, request)).body),
     close: downloader.close,
     [Symbol.asyncDispose]: downloader.close,
   };
+}
+
+export async function wholeOf(body: AsyncIterable<Uint8Array>): Promise<Buffer> {
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of body) chunks.push(chunk);
+  return Buffer.concat(chunks);
 }
