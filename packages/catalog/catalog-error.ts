@@ -16,11 +16,12 @@ export class CatalogError extends StartError {
   readonly problems: readonly CatalogProblem[];
 
   constructor(problems: readonly CatalogProblem[]) {
-    super(`The model catalog cannot be loaded:\n${problems.map((problem) => `  ${describe(problem)}`).join('\n')}`);
+    super(`The model catalog cannot be loaded:\n${problems.map((problem) => `  ${describeProblem(problem)}`).join('\n')}`);
     this.problems = problems;
   }
 }
 
-function describe({ file, line, column, reason }: CatalogProblem): string {
+/** `file:line:column: reason`, as editors and terminals understand. */
+export function describeProblem({ file, line, column, reason }: CatalogProblem): string {
   return `${[file, line, column].filter((part) => part !== undefined).join(':')}: ${reason}`;
 }

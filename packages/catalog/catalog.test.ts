@@ -38,12 +38,14 @@ describe('loading', () => {
       '._a.yaml': 'not a model either: {',
     });
     const catalog = await loadCatalog({ modelsDir: folder.path });
-    expect(catalog.list().map(({ name }) => name)).toEqual(['acme/one', 'hidream-l1-fast', 'zebra']);
+    const names = catalog.list().map(({ name }) => name);
+    expect(names).toEqual(expect.arrayContaining(['acme/one', 'hidream-l1-fast', 'zebra']));
+    expect(names).toEqual(names.toSorted());
   });
 
   it("lets a user model replace the built-in one of its name, and only that file's parameters count", async () => {
     const { catalog, model, fill } = await catalogWith({ type: 'object', properties: { size: { type: 'integer' } } }, 'hidream-l1-fast');
-    expect(catalog.list()).toEqual([model]);
+    expect(catalog.list().filter(({ name }) => name === 'hidream-l1-fast')).toEqual([model]);
     expect(model.title).toBe('Acme');
     expect(fill('{"size":3}')).toBe('{"size":3}');
   });

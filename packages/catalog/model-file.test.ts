@@ -1,7 +1,10 @@
 import { symlink } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
+import type { Model } from '@claimcheck/core';
 import { describe, expect, it } from 'vitest';
-import { CatalogError, loadCatalog } from './index.ts';
+import { z } from 'zod';
+import { CatalogError, describeProblem, type KnownProvider, loadCatalog } from './index.ts';
+import { type ReadModelFile, readModelFile } from './model-file.ts';
 import { modelFolder, modelText } from './testing/model-folder.ts';
 
 async function loadError(modelsDir: string): Promise<CatalogError> {
@@ -10,14 +13,22 @@ async function loadError(modelsDir: string): Promise<CatalogError> {
   return error;
 }
 
-/** The lines of the error for one file with this content, without the folder's name in front. */
-async function linesFor(content: string | Uint8Array): Promise<string[]> {
+async function read(content: string | Uint8Array, providers?: readonly KnownProvider[]): Promise<ReadModelFile> {
   await using folder = await modelFolder({ 'x.yaml': content });
-  const lines = (await loadError(folder.path)).message.split('\n').slice(1);
-  return lines.map((line) => {
-    expect(line.startsWith(`  ${folder.path}/`)).toBe(true);
-    return line.slice(folder.path.length + 3);
-  });
+  return readModelFile(join(folder.path, 'x.yaml'), providers);
+}
+
+/** What is said about a file with this content, without the folder's name in front. */
+async function linesFor(content: string | Uint8Array, providers?: readonly KnownProvider[]): Promise<string[]> {
+  const result = await read(content, providers);
+  return result.kind === 'ready' ? [] : result.problems.map((problem) => describeProblem({ ...problem, file: basename(problem.file) }));
+}
+
+/** The model of a file with this content. */
+async function loaded(content: string, providers?: readonly KnownProvider[]): Promise<Model> {
+  const result = await read(content, providers);
+  if (result.kind === 'broken') throw new CatalogError(result.problems);
+  return result.modelFile.model;
 }
 
 const valid = modelText();
@@ -25,8 +36,7 @@ const withParameters = (parameters: unknown) => modelText({ parameters });
 
 describe('a model file', () => {
   it('is accepted when nothing is wrong with it', async () => {
-    await using folder = await modelFolder({ 'x.yaml': valid });
-    expect((await loadCatalog({ modelsDir: folder.path })).find('acme')).toEqual({
+    expect(await loaded(valid)).toEqual({
       name: 'acme',
       aliases: [],
       routing: 'order',
@@ -187,13 +197,11 @@ describe('a model file', () => {
       required: ['image'],
       $defs: { url: { type: 'string', format: 'uri' } },
     };
-    await using folder = await modelFolder({ 'a.yaml': withParameters(parameters), 'b.yaml': modelText({ name: 'b', parameters }) });
-    expect((await loadCatalog({ modelsDir: folder.path })).find('acme')?.parameters).toEqual(parameters);
+    expect((await loaded(withParameters(parameters))).parameters).toEqual(parameters);
   });
 
   it('may use __proto__ as a value, which is only a text', async () => {
-    await using folder = await modelFolder({ 'x.yaml': valid.replace('title: Acme', 'title: __proto__') });
-    expect((await loadCatalog({ modelsDir: folder.path })).find('acme')?.title).toBe('__proto__');
+    expect((await loaded(valid.replace('title: Acme', 'title: __proto__'))).title).toBe('__proto__');
   });
 
   it('that is not UTF-8 is refused with the line of the first wrong byte', async () => {
@@ -202,8 +210,7 @@ describe('a model file', () => {
   });
 
   it('may start with a byte order mark and contain U+FFFD', async () => {
-    await using folder = await modelFolder({ 'x.yaml': `\ufeff${valid.replace('title: Acme', 'title: "\ufffd"')}` });
-    expect((await loadCatalog({ modelsDir: folder.path })).find('acme')?.title).toBe('\ufffd');
+    expect((await loaded(`\ufeff${valid.replace('title: Acme', 'title: "\ufffd"')}`)).title).toBe('\ufffd');
   });
 
   it('names the line of the value when YAML spreads over many', async () => {
@@ -221,13 +228,224 @@ parameters:
 routes:
   - provider: sandbox
     model: acme
-    price: 3
+    prize: 3
 retry: { attempts: 3, first_delay_ms: 100, factor: 2, delay_ms_max: 1000 }
 `;
     expect(await linesFor(spread)).toEqual([
-      'x.yaml:15:12: /routes/0/price is not a key that model files have',
+      'x.yaml:15:12: /routes/0/prize is not a key that model files have',
       'x.yaml:11:16: /parameters/properties/quality/default is 101; it must be an integer of at most 100',
     ]);
+  });
+});
+
+/** What a mistake in a route gets; the parameters are `prompt`, `width` and `height`. */
+describe('a route', () => {
+  const parameters = {
+    type: 'object',
+    properties: { prompt: { type: 'string' }, width: { type: 'integer' }, height: { type: 'integer' } },
+  };
+  const fileWith = (route: object, extra = '') => modelText({ parameters, extra, routes: [{ provider: 'fal', model: 'm', ...route }] });
+  it('is read with all that it may have', async () => {
+    const model = await loaded(
+      fileWith(
+        {
+          weight: 0.5,
+          parameters: { prompt: 'prompt', size: 'width & "x" & height', safe: true, steps: 16, seed: null },
+          drops: ['height'],
+          price: { usd: 0.15, per: 'token', output_usd: 0.6, estimate: '$length(prompt)' },
+          limits: { concurrency: 10, rate: '3000/min' },
+          options: { version: 'abc', nested: [1, { a: null }] },
+        },
+        'output_format: { format: prompt, quality: width }',
+      ),
+    );
+    expect(model).toMatchObject({
+      outputFormat: { format: 'prompt', quality: 'width' },
+      routes: [
+        {
+          provider: 'fal',
+          model: 'm',
+          weight: 0.5,
+          price: { usd: 0.15, per: 'token', outputUsd: 0.6 },
+          limits: { concurrency: 10, rate: { max: 3000, perMs: 60_000 } },
+          options: { version: 'abc', nested: [1, { a: null }] },
+        },
+      ],
+    });
+  });
+
+  it('has nothing that is not written', async () => {
+    const model = await loaded(fileWith({ price: { usd: 0, per: 'run' }, limits: { rate: '1/s' } }));
+    expect(model.routes).toStrictEqual([
+      { provider: 'fal', model: 'm', price: { usd: 0, per: 'run' }, limits: { rate: { max: 1, perMs: 1000 } } },
+    ]);
+    expect(model).not.toHaveProperty('outputFormat');
+  });
+
+  // Each with the text that starts at the column the error must name.
+  it.each<[string, object, string, string]>([
+    ['a weight of 0', { weight: 0 }, '0', '/weight Too small: expected number to be >0'],
+    ['an unknown key', { colour: 'red' }, '"red"', '/colour is not a key that model files have'],
+    [
+      'a broken expression',
+      { parameters: { prompt: 'prompt', size: 'width &' } },
+      '"width &"',
+      '/parameters/size is not valid JSONata: Unexpected end of expression (character 7)',
+    ],
+    [
+      'no expression',
+      { parameters: { size: '' } },
+      '""',
+      '/parameters/size is not valid JSONata: Unexpected end of expression (character 0)',
+    ],
+    [
+      'an expression of many pages',
+      { parameters: { size: `"${'a'.repeat(10_000)}"` } },
+      '"\\"aaa',
+      '/parameters/size Too big: expected string to have <=10000 characters',
+    ],
+    [
+      'a list for what is sent',
+      { parameters: { size: ['width'] } },
+      '"size":',
+      '/parameters/size must be text (JSONata), a number, true, false or null',
+    ],
+    [
+      'a misspelt parameter in an expression',
+      { parameters: { size: 'wdth * height' } },
+      '"wdth',
+      '/parameters/size reads "wdth", which is not a parameter of this model; did you mean "width"?',
+    ],
+    [
+      'a parameter that is nothing like one',
+      { parameters: { size: 'zzz' } },
+      '"zzz"',
+      '/parameters/size reads "zzz", which is not a parameter of this model; there are prompt, width, height',
+    ],
+    [
+      'a dropped parameter that does not exist',
+      { parameters: {}, drops: ['prompt', 'heigth'] },
+      '"heigth"',
+      '/drops/1 "heigth" is not a parameter of this model; did you mean "height"?',
+    ],
+    [
+      'something to drop and no mapping',
+      { drops: ['prompt'] },
+      '"drops":',
+      '/drops needs "parameters": without them everything is sent as it is',
+    ],
+    ['an unknown unit', { price: { usd: 1, per: 'hour' } }, '"hour"', '/price/per Invalid option: expected one of "run"|"image"|'],
+    ['a negative price', { price: { usd: -1, per: 'run' } }, '-1', '/price/usd Too small: expected number to be >=0'],
+    ['a price of nothing', { price: { usd: 1 } }, '"price":', '/price/per is required'],
+    [
+      'a price of output that is not counted',
+      { price: { usd: 1, per: 'image', output_usd: 2 } },
+      '2}',
+      '/price/output_usd is for prices per token',
+    ],
+    [
+      'a broken estimate',
+      { price: { usd: 1, per: 'image', estimate: 'width *' } },
+      '"width *"',
+      '/price/estimate is not valid JSONata: Unexpected end of expression (character 7)',
+    ],
+    [
+      'an estimate over what does not exist',
+      { price: { usd: 1, per: 'image', estimate: 'n' } },
+      '"n"',
+      '/price/estimate reads "n", which is not a parameter of this model; there are prompt, width, height',
+    ],
+    ['no concurrency', { limits: { concurrency: 0 } }, '0', '/limits/concurrency Too small: expected number to be >=1'],
+    [
+      'a rate that is not one',
+      { limits: { rate: '50/day' } },
+      '"50/day"',
+      '/limits/rate must be a whole number per s, min or h, such as 50/s or 3000/min',
+    ],
+    [
+      'a rate without a unit',
+      { limits: { rate: 50 } },
+      '50',
+      '/limits/rate must be a whole number per s, min or h, such as 50/s or 3000/min',
+    ],
+    ['options that are a text', { options: 'fast' }, '"fast"', '/options Invalid input: expected record, received string'],
+  ])('with %s is refused with its line', async (_fault, route, culprit, reason) => {
+    const [, , , , line = ''] = fileWith(route).split('\n');
+    const lines = await linesFor(fileWith(route));
+    expect(lines).toHaveLength(1);
+    const expected = `x.yaml:5:${line.indexOf(culprit, line.indexOf('"m"')) + 1}: /routes/0${reason}`;
+    expect(lines[0]?.slice(0, expected.length)).toBe(expected);
+  });
+
+  it('may read whatever the schema lets through with `$` only', async () => {
+    expect(await loaded(fileWith({ parameters: { input: '$' } }))).toBeDefined();
+  });
+
+  it('is looked at even when the rest of the file is wrong', async () => {
+    const text = fileWith({ parameters: { size: 'wdth', text: 'prompt &' } }).replace('title: Acme\n', '');
+    expect(await linesFor(text)).toEqual([
+      'x.yaml:1:1: /title is required',
+      expect.stringContaining('/routes/0/parameters/text is not valid JSONata'),
+      expect.stringContaining('/routes/0/parameters/size reads "wdth"'),
+    ]);
+  });
+
+  it('is not blamed for names while nothing says which there are', async () => {
+    const text = fileWith({ parameters: { size: 'width' } }).replace(/^.*\n/, '');
+    expect(await linesFor(text)).toEqual(['x.yaml:1:1: /parameters is required']);
+  });
+});
+
+describe('the output format of a model file', () => {
+  it.each([
+    ['format: fromat', 'x.yaml:3:26: /output_format/format "fromat" is not a parameter of this model; did you mean "format"?'],
+    [
+      'format: format, quality: qualty',
+      'x.yaml:3:43: /output_format/quality "qualty" is not a parameter of this model; did you mean "quality"?',
+    ],
+    ['quality: quality', 'x.yaml:3:1: /output_format/format is required'],
+    ['format: 7', 'x.yaml:3:26: /output_format/format Invalid input: expected string, received number'],
+  ])('{ %s } is refused with its line', async (members, expected) => {
+    const parameters = { type: 'object', properties: { format: { type: 'string' }, quality: { type: 'integer' } } };
+    expect(await linesFor(modelText({ parameters, extra: `output_format: { ${members} }` }))).toEqual([expected]);
+  });
+});
+
+/** What the file asks of providers is only looked at when it is known which there are. */
+describe('the provider of a route', () => {
+  const options = z.strictObject({
+    version: z.string().min(3),
+    mode: z.enum(['a', 'b']).default('a'),
+    deep: z.strictObject({ n: z.int() }).optional(),
+  });
+  const providers = [{ name: 'fal' }, { name: 'sandbox' }, { name: 'replicate', routeOptions: options }];
+  const fileWith = (route: object) => modelText({ routes: [{ model: 'm', ...route }] });
+  it('gets its options as its own schema reads them', async () => {
+    const model = await loaded(fileWith({ provider: 'replicate', options: { version: 'abc' } }), providers);
+    expect(model.routes).toEqual([{ provider: 'replicate', model: 'm', options: { version: 'abc', mode: 'a' } }]);
+  });
+
+  it.each<[string, object, readonly string[]]>([
+    ['an unknown one', { provider: 'fall' }, ['/routes/0/provider "fall" is not a provider; did you mean "fal"?']],
+    ['one like no other', { provider: 'xyzzy' }, ['/routes/0/provider "xyzzy" is not a provider; there are fal, sandbox, replicate']],
+    ['one without options', { provider: 'fal', options: {} }, ['/routes/0/options are not for routes of fal, which has none']],
+    [
+      'one that does not know them',
+      { provider: 'replicate', options: { version: 'abc', colour: 1, deep: { m: 1, n: 2.5 } } },
+      [
+        '/routes/0/options/deep/n Invalid input: expected int, received number',
+        '/routes/0/options/deep/m is not an option of replicate',
+        '/routes/0/options/colour is not an option of replicate',
+      ],
+    ],
+    ['one that needs them', { provider: 'replicate' }, ['/routes/0/options/version is required']],
+  ])('%s is refused', async (_case, route, expected) => {
+    expect((await linesFor(fileWith(route), providers)).map((line) => line.replace(/^x\.yaml:5:\d+: /, ''))).toEqual(expected);
+  });
+
+  it('is anyone while nobody says who there is, and its options are as written', async () => {
+    const model = await loaded(fileWith({ provider: 'fall', options: { any: 1 } }));
+    expect(model.routes).toEqual([{ provider: 'fall', model: 'm', options: { any: 1 } }]);
   });
 });
 

@@ -4,6 +4,18 @@ import type { ErrorObject } from 'ajv/dist/2020.js';
 
 /** Characters of a given text that are repeated back. */
 const SHOWN_LENGTH_MAX = 80;
+/** Problems that the sentence of an error names; the rest is in its `problems`. */
+const NAMED_PROBLEMS_MAX = 3;
+
+/** `lead` and the first of the problems, as one text. */
+export function sentenceOf(lead: string, problems: readonly Problem[]): string {
+  const named = problems
+    .slice(0, NAMED_PROBLEMS_MAX)
+    .map(({ pointer, message }) => `${pointer === '' ? 'the body' : pointer} ${message.replace(/\.$/, '')}`);
+  const rest = problems.length - named.length;
+  const end = rest === 0 ? '' : `; and ${rest} more ${rest === 1 ? 'problem' : 'problems'}`;
+  return `${lead}: ${named.join('. ')}${end}.`;
+}
 
 /**
  * One problem per parameter and fault. `errors` come from Ajv with `verbose`, which adds the value and the schema it broke.

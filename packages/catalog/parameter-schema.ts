@@ -63,7 +63,7 @@ export function compileParameters(parameters: JsonObject): CompiledParameters {
   return {
     kind: 'ready',
     schema: {
-      names: new Set(Object.keys(properties)),
+      names: namesOf(parameters),
       defaults: new Map(defaults.map(([name, value]) => [name, toJsonText(value)])),
       problemsWith({ text, value }) {
         if (accepts(value)) return [];
@@ -73,6 +73,11 @@ export function compileParameters(parameters: JsonObject): CompiledParameters {
       },
     },
   };
+}
+
+/** The names of the top-level parameters. */
+export function namesOf(parameters: JsonObject): ReadonlySet<string> {
+  return new Set(Object.keys(propertiesOf(parameters)));
 }
 
 /** What the 2020-12 meta-schema or Ajv's strict mode finds wrong. */

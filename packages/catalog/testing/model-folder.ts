@@ -22,15 +22,17 @@ export interface ModelText {
   readonly extra?: string;
   /** The value of `parameters`, in one line: JSON is YAML. It stands in line 1, after `parameters: `. */
   readonly parameters?: unknown;
+  /** The value of `routes`, in one line as well: the last but one. */
+  readonly routes?: unknown;
 }
 
 /** The text of a valid model file: `parameters` in line 1, `name` in line 2, then `extra`. */
-export function modelText({ name = 'acme', extra = '', parameters = { type: 'object' } }: ModelText = {}): string {
+export function modelText({ name = 'acme', extra = '', parameters = { type: 'object' }, routes }: ModelText = {}): string {
   return `parameters: ${JSON.stringify(parameters)}
 name: ${name}
 ${extra}${extra === '' ? '' : '\n'}title: Acme
 produces: image
-routes: [{ provider: sandbox, model: acme }]
+routes: ${routes === undefined ? '[{ provider: sandbox, model: acme }]' : JSON.stringify(routes)}
 retry: { attempts: 3, first_delay_ms: 100, factor: 2, delay_ms_max: 1000 }
 `;
 }
