@@ -3,17 +3,18 @@
  * are objects with a `url` (section 8).
  */
 import { isJsonObject, type JsonObject, type JsonValue, type Media, type Output, type Run, TerminalError } from '@claimcheck/core';
+import { factsOf, timingsIn, tokensIn } from './_facts.ts';
 import { linkedMedia, readDataUri, storeBytes } from './_media.ts';
 
 /** Members that hold the words of a language model. */
 const TEXTS = ['output', 'text', 'response'] as const;
 
 /**
- * Files become media in the order in which they stand. Without any, the output is text, or JSON as it is. Of an output with files, `json` keeps
- * the timings only.
+ * Files become media in the order in which they stand. Without any, the output is text, or JSON as it is. `metrics` are those of the run's
+ * status, where it was asked for.
  * @throws TerminalError for an output with nothing in it: the run is over, so looking again would not change that.
  */
-export async function readFalOutput(run: Run, output: JsonValue): Promise<Output> {
+export async function readFalOutput(run: Run, output: JsonValue, metrics?: JsonValue): Promise<Output> {
   const body = isJsonObject(output) ? output : { output };
   const media: Media[] = [];
   for (const [key, value] of Object.entries(body)) {
@@ -23,8 +24,9 @@ export async function readFalOutput(run: Run, output: JsonValue): Promise<Output
       if (medium) media.push(medium);
     }
   }
-  const facts = { ...seedOf(body), ...nsfwOf(body, media.length) };
-  if (media.length > 0) return { media, ...timingsOf(body), ...facts };
+  const timings = { ...timingsIn(metrics), ...timingsIn(body.timings) };
+  const facts = { ...seedOf(body), ...nsfwOf(body, media.length), ...factsOf(timings, tokensIn(body.usage)) };
+  if (media.length > 0) return { media, ...facts };
   const text = TEXTS.map((key) => body[key]).find((value) => typeof value === 'string' && value !== '');
   if (typeof text === 'string') return { media, text, ...facts };
   if (output === null || Object.keys(body).length === 0) throw new TerminalError('The provider finished without a result.');
@@ -50,8 +52,4 @@ function seedOf({ seed }: JsonObject): Pick<Output, 'seed'> {
 function nsfwOf({ has_nsfw_concepts: flags }: JsonObject, count: number): Pick<Output, 'nsfw'> {
   if (!Array.isArray(flags) || flags.length !== count || count === 0) return {};
   return flags.every((flag) => typeof flag === 'boolean') ? { nsfw: flags } : {};
-}
-
-function timingsOf({ timings }: JsonObject): Pick<Output, 'json'> {
-  return isJsonObject(timings) && Object.keys(timings).length > 0 ? { json: { timings } } : {};
 }

@@ -1,6 +1,16 @@
 /** Results that the expressions of a route have read out of an answer, in the normal form. */
-import { isJsonObject, type JsonValue, type Media, type Output, RetryableError, type Run, TerminalError } from '@claimcheck/core';
+import {
+  isJsonObject,
+  type JsonValue,
+  type Media,
+  type Output,
+  RetryableError,
+  type Run,
+  TerminalError,
+  type Usage,
+} from '@claimcheck/core';
 import type { CallAnswer } from './_call.ts';
+import { factsOf, secondsIn, timingsIn, tokensIn, usdIn } from './_facts.ts';
 import { linkedMedia, mimeType, storeBytes, storeInline } from './_media.ts';
 
 export interface HttpResult {
@@ -10,12 +20,15 @@ export interface HttpResult {
   readonly text: JsonValue | undefined;
   readonly json: JsonValue | undefined;
   readonly seed: JsonValue | undefined;
+  readonly timings: JsonValue | undefined;
+  readonly usage: JsonValue | undefined;
 }
 
 const FILES_MAX = 100;
 
 /** @throws TerminalError when there is nothing, or a file that is none; RetryableError for a page in the place of a file. */
-export async function readHttpOutput(run: Run, answer: CallAnswer, { isFile, files, text, json, seed }: HttpResult): Promise<Output> {
+export async function readHttpOutput(run: Run, answer: CallAnswer, result: HttpResult): Promise<Output> {
+  const { isFile, files, text, json, seed } = result;
   const given: readonly JsonValue[] = Array.isArray(files) ? files : files === undefined || files === null ? [] : [files];
   if (given.length > FILES_MAX) throw new TerminalError(`The provider answered with more than ${FILES_MAX} files.`);
   const media: Media[] = [];
@@ -33,7 +46,13 @@ export async function readHttpOutput(run: Run, answer: CallAnswer, { isFile, fil
     ...(json !== undefined && { json }),
     ...(typeof seed === 'number' && { seed }),
     ...(flags.some((flag) => flag !== undefined) && { nsfw: flags.map((flag) => flag ?? false) }),
+    ...factsOf(timingsIn(result.timings), usageOf(result.usage)),
   };
+}
+
+function usageOf(told: JsonValue | undefined): Usage {
+  const usage = isJsonObject(told) ? told : {};
+  return { ...tokensIn(usage), ...secondsIn(usage.seconds), ...usdIn(usage.usd) };
 }
 
 async function readFile(run: Run, file: JsonValue): Promise<Media> {

@@ -91,6 +91,10 @@ export const httpRoute = z
     json: expression.optional(),
     /** Over the result: the number that repeats it. */
     seed: expression.optional(),
+    /** Over the result: an object of numbers, seconds that it took, by names of the route's choice. */
+    timings: expression.optional(),
+    /** Over the result: an object of what it cost, with any of `input_tokens`, `output_tokens`, `seconds` (charged for) and `usd`. */
+    usage: expression.optional(),
     /**
      * Over an answer with a status of 4xx (401, 402, 403 and 429 aside), and over that of a `poll` whose run has failed: a sentence for the
      * client, or an object of `message`, `code` (provider_error, content_refused or invalid_input), `retry` (true when trying again can

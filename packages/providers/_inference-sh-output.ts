@@ -1,5 +1,15 @@
 /** The output of a task of inference.sh in the normal form. Each app has an output of its own, so files are looked for wherever they are. */
-import { isJsonObject, type JsonValue, type Media, type Output, RetryableError, type Run } from '@claimcheck/core';
+import {
+  isJsonObject,
+  type JsonObject,
+  type JsonValue,
+  type Media,
+  type Output,
+  RetryableError,
+  type Run,
+  type Usage,
+} from '@claimcheck/core';
+import { factsOf, secondsIn, timingsIn, tokensIn } from './_facts.ts';
 import { linkedMedia, storeInline } from './_media.ts';
 
 /** More than any app makes; an answer that goes on for ever ends here. */
@@ -11,16 +21,37 @@ const ECHOES: ReadonlySet<string> = new Set(['input', 'prompt', 'negative_prompt
 /** @throws RetryableError when there is no output yet. */
 export async function readTaskOutput(run: Run, output: JsonValue | undefined): Promise<Output> {
   if (output === undefined || output === null) throw new RetryableError('The task is done, but the provider has no result yet.');
+  // What an app's own language has for pricing is no part of what it made.
+  const { output_meta: meta, ...made } = isJsonObject(output) ? output : { output };
   const media: Media[] = [];
-  await collect(run, output, media, 0);
-  const seed = isJsonObject(output) ? output.seed : undefined;
-  const text = isJsonObject(output) ? output.text : output;
+  await collect(run, made, media, 0);
+  const text = [made.response, made.text, output].find((words) => typeof words === 'string');
   return {
     media,
     // What has become media is not repeated: it may hold megabytes of base64.
-    ...(media.length === 0 && (typeof text === 'string' ? { text } : { json: output })),
-    ...(typeof seed === 'number' && Number.isSafeInteger(seed) && seed >= 0 && { seed }),
+    ...(media.length === 0 && (typeof text === 'string' ? { text } : { json: isJsonObject(output) ? made : output })),
+    ...(typeof made.seed === 'number' && Number.isSafeInteger(made.seed) && made.seed >= 0 && { seed: made.seed }),
+    ...factsOf(timingsIn(made.usage, { isTiming: (name) => TIMINGS.has(name) }), { ...usageIn(meta), ...tokensIn(made.usage) }),
   };
+}
+
+/** Apps of language models tell `usage`, in the names of the vendor's own library for apps: these are seconds, beside numbers of tokens. */
+const TIMINGS: ReadonlySet<string> = new Set(['time_to_first_token', 'reasoning_time']);
+
+/** Other apps tell what to charge for: items that were read and made, each with its tokens or seconds. */
+function usageIn(meta: JsonValue | undefined): Usage {
+  const { inputs, outputs } = isJsonObject(meta) ? meta : {};
+  return {
+    ...tokensIn({ ...total(inputs, 'tokens', 'input_tokens'), ...total(outputs, 'tokens', 'output_tokens') }),
+    ...secondsIn(total(outputs, 'seconds', 'seconds').seconds),
+  };
+}
+
+/** The sum of a member over all items, under another name; nothing where none has it. */
+function total(items: JsonValue | undefined, member: string, name: string): JsonObject {
+  const amounts = (Array.isArray(items) ? items : []).map((item) => (isJsonObject(item) ? item[member] : undefined));
+  const numbers = amounts.filter((amount) => typeof amount === 'number');
+  return numbers.length > 0 ? { [name]: numbers.reduce((sum, amount) => sum + amount, 0) } : {};
 }
 
 async function collect(run: Run, value: JsonValue, media: Media[], depth: number): Promise<void> {

@@ -12,8 +12,10 @@ import {
   type Run,
   type Step,
   TerminalError,
+  type Usage,
 } from '@claimcheck/core';
 import { type CallAnswer, call, jsonOf, retryAfterOf } from './_call.ts';
+import { factsOf, secondsIn } from './_facts.ts';
 import { tryLook } from './_look.ts';
 import { linkedMedia, storeBytes, storeInline } from './_media.ts';
 import { sentenceOf } from './_sentence.ts';
@@ -23,6 +25,8 @@ export interface Vendor {
   readonly key: string;
   /** Codes of errors that mean: this content is not made. */
   readonly refusalCodes: ReadonlySet<string>;
+  /** What an answer with a result tells of its cost. */
+  usageIn(answer: JsonObject): Usage;
 }
 
 /** Pictures are made while the caller waits, so the answer may take minutes; undici itself gives up after five. */
@@ -86,7 +90,7 @@ export async function makePictures(vendor: Vendor, run: Run, model: string): Pro
   }
   // It is done and paid for, so another try would only pay again.
   if (media.length === 0) throw new TerminalError('The provider answered without a picture.');
-  return { media };
+  return { media, ...factsOf({}, vendor.usageIn(json)) };
 }
 
 /**
@@ -138,6 +142,11 @@ export function completedVideo(vendor: Vendor, video: JsonObject): JsonObject | 
   if (status === 'failed') throw refusal(vendor, isJsonObject(error) ? error : {}, 'The video failed at the provider.', 'provider_error');
   if (status === 'cancelled') throw new TerminalError('The provider cancelled the video.');
   throw new RetryableError('The provider told a status that it does not document.');
+}
+
+/** The output of a video that is done; it is charged by its length, which the vendor tells as text (sheet, section 6). */
+export function videoOutput(vendor: Vendor, video: JsonObject, media: Media): Output {
+  return { media: [media], ...factsOf({}, { ...vendor.usageIn(video), ...secondsIn(video.seconds) }) };
 }
 
 /**

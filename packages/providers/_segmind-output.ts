@@ -10,6 +10,7 @@ import {
   TerminalError,
 } from '@claimcheck/core';
 import type { CallAnswer } from './_call.ts';
+import { factsOf, timingsIn, tokensIn, usdIn } from './_facts.ts';
 import { linkedMedia, mimeType, storeBytes, storeInline } from './_media.ts';
 
 /**
@@ -20,24 +21,25 @@ import { linkedMedia, mimeType, storeBytes, storeInline } from './_media.ts';
 export async function readResult(run: Run, body: JsonObject): Promise<Output> {
   const described = [...listOf(body.images), body.video].map(describedMedia).filter((media) => media !== undefined);
   const seed = seedOf(body.seed);
-  if (described.length > 0) return { media: described, ...seed };
-  const output = await readOutput(run, body.output);
+  const output = described.length > 0 ? { media: described } : await readOutput(run, body.output);
   if (!output) throw new TerminalError('The provider finished without a result.');
-  return { ...output, ...seed };
+  const metrics = isJsonObject(body.metrics) ? body.metrics : {};
+  const timings = { ...timingsIn(body.timings), ...timingsIn(metrics, { isTiming: (name) => name.endsWith('_time') }) };
+  // Credits are dollars. What is left of them is the operator's business, and goes no further.
+  return { ...output, ...seed, ...factsOf(timings, { ...output.usage, ...usdIn(metrics.cost) }) };
 }
 
-/** Reads what v1 answers with 200 (section 2): the bytes of a file, or the JSON of a language model. The seed is in a header (section 7). */
+/** Reads what v1 answers with 200 (section 2): the bytes of a file, or the JSON of a language model. The rest is in headers (section 7). */
 export async function readSynchronous(run: Run, answer: CallAnswer): Promise<Output> {
   const type = mimeType(answer.header('content-type')) ?? '';
-  const seed = seedOf(Number(answer.header('x-seed-value') ?? Number.NaN));
-  if (/^(image|video|audio|model)\//.test(type) && answer.bytes.length > 0) {
-    return { media: [await storeBytes(run, answer.bytes, type)], ...seed };
-  }
-  const said = answer.json ?? (type === 'text/plain' ? Buffer.from(answer.bytes).toString('utf8') : undefined);
-  const output = await readOutput(run, said);
+  const isFile = /^(image|video|audio|model)\//.test(type) && answer.bytes.length > 0;
+  const said = isFile ? undefined : (answer.json ?? (type === 'text/plain' ? Buffer.from(answer.bytes).toString('utf8') : undefined));
+  const output = isFile ? { media: [await storeBytes(run, answer.bytes, type)] } : await readOutput(run, said);
   // v1 has no run to ask for later, so a page of a proxy leaves open whether there was one.
   if (!output) throw new RetryableError('The provider answered with something that is no result.', { mayHaveStarted: answer.startsRun });
-  return { ...output, ...seed };
+  const told = (name: string) => Number(answer.header(name) || Number.NaN);
+  const timings = timingsIn({ generation_time: told('x-generation-time') });
+  return { ...output, ...seedOf(told('x-seed-value')), ...factsOf(timings, { ...output.usage, ...usdIn(told('x-cost')) }) };
 }
 
 async function readOutput(run: Run, output: JsonValue | undefined): Promise<Output | undefined> {
@@ -58,14 +60,15 @@ async function readText(run: Run, output: string): Promise<Output | undefined> {
   return output === '' ? undefined : { media: [], text: output };
 }
 
-/** A language model's answer as a whole, and its words where it has the shape of OpenAI's, Anthropic's or Gemini's (section 4). */
+/** Of a language model's answer its words, where it has the shape of OpenAI's, Anthropic's or Gemini's (section 4); else the whole of it. */
 function readAnswer(answer: JsonObject): Output {
   const text = [
     at(answer, 'choices', 0, 'message', 'content'),
     at(answer, 'content', 0, 'text'),
     at(answer, 'candidates', 0, 'content', 'parts', 0, 'text'),
   ].find((found) => typeof found === 'string');
-  return { media: [], json: answer, ...(typeof text === 'string' && { text }) };
+  const tokens = factsOf({}, tokensIn(answer.usage ?? answer.usageMetadata));
+  return { media: [], ...(typeof text === 'string' ? { text } : { json: answer }), ...tokens };
 }
 
 async function mediaOf(run: Run, text: string): Promise<Media | undefined> {

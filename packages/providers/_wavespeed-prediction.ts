@@ -12,6 +12,7 @@ import {
   type Run,
   TerminalError,
 } from '@claimcheck/core';
+import { factsOf, timingsIn } from './_facts.ts';
 import { linkedMedia, storeBytes, storeInline } from './_media.ts';
 
 /** Failures that have a code of their own (section 5); 0 is none, and what is not listed is a failure of the run. */
@@ -95,6 +96,11 @@ async function readOutputs(run: Run, prediction: JsonObject): Promise<Output> {
     ...(documents.length > 0 && { json: documents.length === 1 ? (documents[0] ?? null) : documents }),
     ...seedOf(run, prediction),
     ...(flags && media.length > 0 && { nsfw }),
+    // Both in milliseconds (section 4).
+    ...factsOf({
+      ...timingsIn(prediction, { isTiming: (name) => name === 'executionTime', perSecond: 1000 }),
+      ...timingsIn(prediction.timings, { perSecond: 1000 }),
+    }),
   };
 }
 

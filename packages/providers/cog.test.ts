@@ -110,7 +110,15 @@ describe('a run that the container tells of', () => {
     const { run } = called({});
     const { handle } = await submit(run);
     const step = await upstream.receive?.(run, asCallback(await receiver.arrival(1), handle));
-    expect(step).toEqual({ kind: 'finished', output: { media: [], text: 'Hello, world' } });
+    expect(step).toEqual({
+      kind: 'finished',
+      output: {
+        media: [],
+        text: 'Hello, world',
+        timings: { predict_time: expect.any(Number) },
+        usage: { seconds: expect.any(Number) },
+      },
+    });
   });
 
   test.each(['fail', 'refuse'] as const)('that failed (%s) is not tried again, and says what the model said', async (fault) => {

@@ -24,6 +24,7 @@ import { z } from 'zod';
 import { ownBaseUrlSetting } from './_base-url.ts';
 import { type Call, type CallAnswer, call, jsonOf } from './_call.ts';
 import { readCogOutput } from './_cog-output.ts';
+import { cogFacts } from './_facts.ts';
 import { concurrencySetting, limitsOf, rateSetting } from './_limits.ts';
 import { sentenceOf } from './_sentence.ts';
 
@@ -232,9 +233,9 @@ function isTerminal(status: JsonValue | undefined): boolean {
 }
 
 /** The result of a run that has ended, undefined while it goes on (section 4). @throws TerminalError for one that failed. */
-async function endOf(run: Run, { status, output, error }: JsonObject): Promise<Step | undefined> {
+async function endOf(run: Run, { status, output, error, metrics }: JsonObject): Promise<Step | undefined> {
   if (status === 'starting' || status === 'processing') return undefined;
-  if (status === 'succeeded') return { kind: 'finished', output: await readCogOutput(run, output ?? null) };
+  if (status === 'succeeded') return { kind: 'finished', output: { ...(await readCogOutput(run, output ?? null)), ...cogFacts(metrics) } };
   // Text without a code (section 10): a refusal of content cannot be told from another failure.
   if (status === 'failed') throw new TerminalError(sentenceOf(error, 'The model failed and did not say why.'));
   if (status === 'canceled') throw new TerminalError('The run was cancelled at the model server.');

@@ -120,7 +120,7 @@ describe('a run', () => {
         width: 1,
         height: 1,
       })),
-      json: { timings: { inference: 0.02 } },
+      timings: { inference: 0.02, inference_time: 0.01 },
       seed: 7,
       nsfw: [false, false],
     });

@@ -96,7 +96,7 @@ async function check(account: Account, run: Run, handle: JsonValue): Promise<Ste
   const status = await tryLook(() => readStatus(account, run, known));
   if (status.kind === 'later') return { ...running(run, known), checkAfterMs: status.checkAfterMs };
   if (!status.seen.isOver) return { ...running(run, known), ...status.seen.progress };
-  return readResult(account, run, known);
+  return readResult(account, run, known, status.seen.metrics);
 }
 
 /** Success and failure look alike in the status of older stacks; the result tells them apart (section 2). */
@@ -104,16 +104,16 @@ async function readStatus(account: Account, run: Run, { app, requestId }: Handle
   const answer = await call(requestTo(account, run, `/${app}/requests/${requestId}/status?logs=1`));
   if (answer.status >= 400 && answer.status < 500) throw falError(answer, account.key);
   const body = jsonOf(answer);
-  const { status, logs } = isJsonObject(body) ? body : {};
+  const { status, logs, metrics } = isJsonObject(body) ? body : {};
   if (status !== 'IN_QUEUE' && status !== 'IN_PROGRESS' && status !== 'COMPLETED') {
     throw new RetryableError('The provider answered with a status that is not known.');
   }
   const lines = (Array.isArray(logs) ? logs : []).slice(-50).map((entry) => (isJsonObject(entry) ? entry.message : ''));
-  return { isOver: status === 'COMPLETED', progress: status === 'IN_PROGRESS' ? progressIn(lines.join('\n')) : {} };
+  return { isOver: status === 'COMPLETED', metrics, progress: status === 'IN_PROGRESS' ? progressIn(lines.join('\n')) : {} };
 }
 
 /** The model's own answer, its status included (section 2). @throws for a run that failed. */
-async function readResult(account: Account, run: Run, known: Handle): Promise<Step> {
+async function readResult(account: Account, run: Run, known: Handle, metrics: JsonValue | undefined): Promise<Step> {
   const looked = await tryLook(async () => {
     const { app, requestId } = known;
     const answer = await call({ ...requestTo(account, run, `/${app}/requests/${requestId}`), bytesMax: RESULT_BYTES_MAX });
@@ -125,7 +125,7 @@ async function readResult(account: Account, run: Run, known: Handle): Promise<St
   if (looked.kind === 'later') return { ...running(run, known), checkAfterMs: looked.checkAfterMs };
   const { seen: answer } = looked;
   if (!isSuccess(answer)) throw falError(answer, account.key);
-  return { kind: 'finished', output: await readFalOutput(run, jsonOf(answer)) };
+  return { kind: 'finished', output: await readFalOutput(run, jsonOf(answer), metrics) };
 }
 
 /** 2xx when it was asked to stop, 400 when it has ended, 404 when it is gone (section 6): in all cases there is nothing more to do. */

@@ -202,6 +202,19 @@ describe('an upstream that answers with the result', () => {
     expect(await fixed.upstream.start(run)).toEqual({ kind: 'finished', output: { media: [], text: 'Hello', json: { total: 3 } } });
   });
 
+  test('may tell how long it took and what it cost', async () => {
+    const fixed = await startFixed(200, { text: 'Hello', ms: 1500, used: { in: 3, out: 5 }, cents: 2 });
+    const route = { submit: { path: '/' }, text: 'body.text', timings: '{"run": body.ms / 1000, "queue": "?"}' };
+    const usage = '{"input_tokens": body.used.in, "output_tokens": body.used.out, "seconds": body.ms / 1000, "usd": body.cents / 100}';
+    expect(await finish(fixed.upstream, routed({ ...route, usage }).run)).toEqual({
+      media: [],
+      text: 'Hello',
+      timings: { run: 1.5 },
+      usage: { inputTokens: 3, outputTokens: 5, seconds: 1.5, usd: 0.02 },
+    });
+    expect(await finish(fixed.upstream, routed({ ...route, usage: '"much"' }).run)).not.toHaveProperty('usage');
+  });
+
   test.each(['file:///etc/passwd', 'javascript:alert(1)', 7, { url: 'ftp://example.com/a' }])('has no file of %j', async (file) => {
     const fixed = await startFixed(200, { file });
     expect(await failure(fixed.upstream.start(routed({ submit: { path: '/' }, outputs: 'body.file' }).run))).toBeInstanceOf(TerminalError);

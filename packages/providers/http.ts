@@ -265,6 +265,8 @@ async function finish(run: Run, route: HttpRoute, answer: CallAnswer, handle?: H
     text: await read('text', route.text, view),
     json: await read('json', route.json, view),
     seed: await read('seed', route.seed, view),
+    timings: await read('timings', route.timings, view),
+    usage: await read('usage', route.usage, view),
   });
   return { kind: 'finished', output };
 }

@@ -157,6 +157,35 @@ describe('an output', () => {
     expect((await outputOf({ score: 0.5 })).output).toEqual({ media: [], json: { score: 0.5 } });
   });
 
+  test('of a language model is its words, with tokens and times', async () => {
+    const usage = { prompt_tokens: 7, completion_tokens: 30, total_tokens: 37, time_to_first_token: 0.2, tokens_per_second: 90 };
+    const { output } = await outputOf({ response: 'a fox', reasoning: 'what is red?', usage });
+    expect(output).toEqual({
+      media: [],
+      text: 'a fox',
+      timings: { time_to_first_token: 0.2 },
+      usage: { inputTokens: 7, outputTokens: 30 },
+    });
+  });
+
+  test('with what its app has for pricing has that as its usage', async () => {
+    const meta = {
+      inputs: [
+        { type: 'text', tokens: 3 },
+        { type: 'text', tokens: 4 },
+        { type: 'image', tokens: 0 },
+      ],
+      outputs: [
+        { type: 'video', seconds: 2.5 },
+        { type: 'video', seconds: 2.5 },
+      ],
+    };
+    const { output } = await outputOf({ video: 'https://cdn.example/a.mp4', output_meta: meta });
+    expect(output).toMatchObject({ media: [{ contentType: 'video/mp4' }], usage: { inputTokens: 7, seconds: 5 } });
+    expect(output).not.toHaveProperty('json');
+    expect((await outputOf({ score: 1, output_meta: meta })).output.json).toEqual({ score: 1 });
+  });
+
   test('that links to anything but http is no file', async () => {
     const { output } = await outputOf({
       image: 'file:///etc/passwd',

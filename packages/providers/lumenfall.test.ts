@@ -44,6 +44,7 @@ describe('pictures', () => {
       kind: 'finished',
       output: {
         media: [{ location: { url: expect.stringMatching(`^${vendor.url}/files/`) }, contentType: 'image/png', width: 1024, height: 1024 }],
+        usage: { usd: 0.01 },
       },
     });
     expect(vendor.requests).toHaveLength(1);
@@ -58,6 +59,12 @@ describe('pictures', () => {
       size: '1024x1024',
       speed_mode: 'Juiced 🔥 (more speed)',
     });
+  });
+
+  test('that were charged in another currency have no price in dollars', async () => {
+    const metadata = { cost: 0.01, cost_currency: 'EUR' };
+    const upstream = await answering({ body: { data: [{ url: 'https://cdn.example/a.png' }], metadata } });
+    expect(await finish(upstream, picture().run)).not.toHaveProperty('usage');
   });
 
   test('that a client wants in base64 are stored and go no further', async () => {
@@ -104,7 +111,8 @@ describe('videos', () => {
 
   test('are followed to the link of their file', async () => {
     const { upstream, vendor } = await simulate();
-    const { media } = await finish(upstream, video());
+    const { media, usage } = await finish(upstream, video());
+    expect(usage).toEqual({ seconds: 4, usd: 0.5 });
     expect(media).toEqual([
       {
         location: { url: expect.stringMatching(`^${vendor.url}/files/video_`) },

@@ -2,10 +2,21 @@
  * Lumenfall, a gateway that speaks like OpenAI: pictures come in the answer; videos, for models that are written `video:<id>`, are jobs
  * that are polled, or tell of their end by a signed webhook. "Sheet" below is protocols/lumenfall.md.
  */
-import { type Callback, type Clock, isJsonObject, type Provider, RetryableError, type Run, type Step } from '@claimcheck/core';
+import {
+  type Callback,
+  type Clock,
+  isJsonObject,
+  type JsonObject,
+  type Provider,
+  RetryableError,
+  type Run,
+  type Step,
+  type Usage,
+} from '@claimcheck/core';
 import { z } from 'zod';
 import { baseUrlSetting, keySetting } from './_base-url.ts';
 import { type CallbackKeys, keepCallbackKeys } from './_callback-keys.ts';
+import { tokensIn, usdIn } from './_facts.ts';
 import { concurrencySetting, limitsOf, rateSetting } from './_limits.ts';
 import { takesCallback } from './_lumenfall-callback.ts';
 import { linkedMedia } from './_media.ts';
@@ -21,6 +32,7 @@ import {
   readModel,
   request,
   type Vendor,
+  videoOutput,
 } from './_openai-wire.ts';
 import { checkAfterMs } from './_pace.ts';
 import { isFresh, isSigned } from './_signed-webhook.ts';
@@ -44,7 +56,7 @@ const lumenfall: Provider<z.infer<typeof settings>> = {
   open({ LUMENFALL_API_KEY: key, LUMENFALL_BASE_URL: baseUrl, LUMENFALL_CONCURRENCY: concurrency, LUMENFALL_RATE: rate }) {
     if (!key) return { off: 'LUMENFALL_API_KEY is not set' };
     // Sheet, section 11.
-    const vendor: Vendor = { key, baseUrl, refusalCodes: new Set(['CONTENT_POLICY_VIOLATION']) };
+    const vendor: Vendor = { key, baseUrl, refusalCodes: new Set(['CONTENT_POLICY_VIOLATION']), usageIn };
     const secrets = keepCallbackKeys((clock) => readSecret(vendor, clock));
     // Not idempotent as a whole: the vendor recognises videos that it was asked for before (sheet, section 9), but not pictures.
     return {
@@ -85,7 +97,13 @@ async function look(vendor: Vendor, run: Run, handle: Handle): Promise<Step> {
   const output = isJsonObject(completed.output) ? completed.output : {};
   const media = linkedMedia(output.url, { contentType: output.content_type ?? 'video/mp4', bytes: output.size_bytes });
   if (!media) throw new RetryableError('The video is done, but the provider has no link to it yet.');
-  return { kind: 'finished', output: { media: [media] } };
+  return { kind: 'finished', output: videoOutput(vendor, completed, media) };
+}
+
+/** Pictures name the currency beside the cost (sheet, section 4), videos do not (section 9): prices are in dollars. */
+function usageIn({ usage, metadata }: JsonObject): Usage {
+  const { cost, cost_currency: currency = 'USD' } = isJsonObject(metadata) ? metadata : {};
+  return { ...tokensIn(usage), ...(currency === 'USD' && usdIn(cost)) };
 }
 
 /**

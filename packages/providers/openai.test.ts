@@ -38,7 +38,10 @@ describe('pictures', () => {
     const { vendor, upstream, key } = await simulate();
     const { run, files } = picture({ prompt: 'a fox', size: '1024x1536', quality: 'low' });
     const step = await upstream.start(run);
-    expect(step).toMatchObject({ kind: 'finished', output: { media: [{ location: { asset: 'file-1' }, contentType: 'image/png' }] } });
+    expect(step).toMatchObject({
+      kind: 'finished',
+      output: { media: [{ location: { asset: 'file-1' }, contentType: 'image/png' }], usage: { inputTokens: 9, outputTokens: 272 } },
+    });
     expect(files[0]?.bytes.length).toBe(70);
     expect(vendor.requests).toHaveLength(1);
     expect(vendor.requests[0]).toMatchObject({
@@ -126,8 +129,9 @@ describe('videos', () => {
   test('are followed to their end and fetched with the key', async () => {
     const { upstream, vendor, key } = await simulate();
     const { run, files } = aRun({ prompt: 'a fox' }, { model: 'video:sora-2' });
-    const { media } = await finish(upstream, run);
+    const { media, usage } = await finish(upstream, run);
     expect(media).toMatchObject([{ location: { asset: 'file-1' }, contentType: 'video/mp4', fileName: 'video.mp4' }]);
+    expect(usage).toEqual({ seconds: 4 });
     expect(
       Buffer.from(files[0]?.bytes ?? [])
         .subarray(4, 8)

@@ -7,6 +7,7 @@ import { isJsonObject, type Media, type Provider, RetryableError, type Run, type
 import { z } from 'zod';
 import { baseUrlSetting, keySetting } from './_base-url.ts';
 import type { CallAnswer } from './_call.ts';
+import { tokensIn } from './_facts.ts';
 import { createGate } from './_gate.ts';
 import { concurrencySetting, limitsOf, rateSetting } from './_limits.ts';
 import { linkedMedia, storeBytes } from './_media.ts';
@@ -22,6 +23,7 @@ import {
   readModel,
   request,
   type Vendor,
+  videoOutput,
 } from './_openai-wire.ts';
 import { checkAfterMs } from './_pace.ts';
 
@@ -50,7 +52,8 @@ const openai: Provider<z.infer<typeof settings>> = {
   open({ OPENAI_API_KEY: key, OPENAI_BASE_URL: baseUrl, OPENAI_CONCURRENCY: concurrency, OPENAI_RATE: rate }) {
     if (!key) return { off: 'OPENAI_API_KEY is not set' };
     // The first is what pictures of the DALL-E family are refused by, the second is that of the GPT models and of videos.
-    const vendor: Vendor = { key, baseUrl, refusalCodes: new Set(['content_policy_violation', 'moderation_blocked']) };
+    const refusalCodes = new Set(['content_policy_violation', 'moderation_blocked']);
+    const vendor: Vendor = { key, baseUrl, refusalCodes, usageIn: ({ usage }) => tokensIn(usage) };
     return {
       // Each may hold an answer of megabytes of base64 while it is read.
       concurrency: 50,
@@ -76,7 +79,9 @@ async function start(vendor: Vendor, run: Run): Promise<Step> {
 async function look(vendor: Vendor, run: Run, handle: Handle): Promise<Step> {
   const answer = await request(vendor, run, { path: `/videos/${handle.video}` });
   const video = readAnswer(vendor, answer);
-  if (completedVideo(vendor, video)) return { kind: 'finished', output: { media: [await readVideo(vendor, run, handle.video)] } };
+  if (completedVideo(vendor, video)) {
+    return { kind: 'finished', output: videoOutput(vendor, video, await readVideo(vendor, run, handle.video)) };
+  }
   return { kind: 'running', handle, ...progressOf(video), checkAfterMs: nextLookMs(run, handle.startedAt, answer) };
 }
 

@@ -106,7 +106,8 @@ describe('a prediction', () => {
   test('ends with a link to its file, the seed of its logs and its metrics', async () => {
     expect(await finish(upstream, fox({ seed: -1 }).run)).toEqual({
       media: [{ location: { url: expect.stringMatching(/\/files\/.*\/out\.png$/) }, contentType: 'image/png', fileName: 'out.png' }],
-      json: { metrics: { predict_time: 0.01, total_time: 0.02 } },
+      timings: { predict_time: 0.01, total_time: 0.02 },
+      usage: { seconds: 0.01 },
       seed: 7,
     });
   });
@@ -195,6 +196,27 @@ describe('outputs', () => {
   });
   test('of language models are pieces of one text', async () => {
     expect(await ended(['Once', ' upon', ' a time'])).toMatchObject({ output: { media: [], text: 'Once upon a time' } });
+  });
+  test('with what else is measured have their tokens and their length, which is charged instead of the time', async () => {
+    const metrics = {
+      predict_time: 2.5,
+      total_time: 3,
+      time_to_first_token: 0.2,
+      tokens_per_second: 90,
+      token_input_count: 7,
+      token_output_count: 30,
+    };
+    expect(await ended(['Hi'], { metrics })).toMatchObject({
+      output: {
+        text: 'Hi',
+        timings: { predict_time: 2.5, total_time: 3, time_to_first_token: 0.2 },
+        usage: { inputTokens: 7, outputTokens: 30, seconds: 2.5 },
+      },
+    });
+    const video = await ended('https://replicate.delivery/a.mp4', { metrics: { predict_time: 90, video_output_duration_seconds: 5 } });
+    expect(video).toMatchObject({ output: { usage: { seconds: 5 } } });
+    expect(video).not.toHaveProperty('output.json');
+    expect(await ended('https://replicate.delivery/a.png', { metrics: { predict_time: 'soon' } })).not.toHaveProperty('output.timings');
   });
   test('may be any JSON', async () => {
     expect(await ended({ score: 0.5 })).toMatchObject({ output: { media: [], json: { score: 0.5 } } });

@@ -20,6 +20,7 @@ import { baseUrlSetting, keySetting } from './_base-url.ts';
 import { type CallAnswer, call, jsonOf } from './_call.ts';
 import { type CallbackKeys, keepCallbackKeys } from './_callback-keys.ts';
 import { readCogOutput } from './_cog-output.ts';
+import { cogFacts } from './_facts.ts';
 import { concurrencySetting, limitsOf, rateSetting } from './_limits.ts';
 import { progressIn, seedIn } from './_log-progress.ts';
 import { tryLook } from './_look.ts';
@@ -131,11 +132,10 @@ async function outputOf({ key }: Account, run: Run, prediction: JsonObject): Pro
     throw new TerminalError(isRemoved === true ? 'The provider no longer has the result.' : 'The provider finished without a result.');
   }
   const read = await readCogOutput(run, output);
-  const isTimed = isJsonObject(metrics) && read.media.length > 0 && read.json === undefined;
   // The seed is in no field of its own: models tell it in their logs, else it is the one that was asked for. -1 asks for any (section 13).
   const asked = isJsonObject(input) && typeof input.seed === 'number' && input.seed >= 0 ? input.seed : undefined;
   const seed = read.seed ?? seedIn(logsOf(prediction)) ?? asked;
-  return { ...read, ...(isTimed && { json: { metrics } }), ...(seed !== undefined && { seed }) };
+  return { ...read, ...(seed !== undefined && { seed }), ...cogFacts(metrics) };
 }
 
 function createByModel(account: Account, run: Run, name: string): Promise<CallAnswer> {

@@ -116,6 +116,8 @@ describe('v2', () => {
     expect(output).toEqual({
       media: [{ location: { url: expect.stringContaining('/image.png') }, contentType: 'image/png', fileName: 'image.png', bytes: 70 }],
       seed: 41,
+      timings: { inference_time: 0.01, queue_time: 0.01, total_time: 0.02 },
+      usage: { usd: 0.004 },
     });
     expect(files).toEqual([]);
   });
@@ -211,11 +213,24 @@ describe('results', () => {
   });
 
   test.each([
-    ['OpenAI', { choices: [{ message: { role: 'assistant', content: 'hello' } }] }],
-    ['Anthropic', { content: [{ type: 'text', text: 'hello' }] }],
-    ['Gemini', { candidates: [{ content: { parts: [{ text: 'hello' }] } }] }],
-  ])('the JSON text of a language model in the shape of %s is kept, and its words are found', async (_shape, answer) => {
-    expect((await outputOf({ output: JSON.stringify(answer) })).output).toEqual({ media: [], json: answer, text: 'hello' });
+    ['OpenAI', { choices: [{ message: { role: 'assistant', content: 'hello' } }], usage: { prompt_tokens: 3, completion_tokens: 5 } }],
+    ['Anthropic', { content: [{ type: 'text', text: 'hello' }], usage: { input_tokens: 3, output_tokens: 5 } }],
+    [
+      'Gemini',
+      { candidates: [{ content: { parts: [{ text: 'hello' }] } }], usageMetadata: { promptTokenCount: 3, candidatesTokenCount: 5 } },
+    ],
+  ])('the words and tokens of a language model are found in the JSON text of the shape of %s', async (_shape, answer) => {
+    const { output } = await outputOf({ output: JSON.stringify(answer), metrics: { cost: 0.001 } });
+    expect(output).toEqual({ media: [], text: 'hello', usage: { inputTokens: 3, outputTokens: 5, usd: 0.001 } });
+  });
+
+  test('any other JSON text is kept as it is', async () => {
+    expect((await outputOf({ output: '{"score":0.5}' })).output).toEqual({ media: [], json: { score: 0.5 } });
+  });
+
+  test('how many credits are left is told to nobody', async () => {
+    const { output } = await outputOf({ output: 'words', metrics: { cost: 0.1, remaining_credits: 12.5, retry_count: 0 } });
+    expect(output).toEqual({ media: [], text: 'words', usage: { usd: 0.1 } });
   });
 
   test('a file inside of the answer goes into the store and no further', async () => {
@@ -239,7 +254,12 @@ describe('v1', () => {
     const step = await open().start(run);
     expect(step).toEqual({
       kind: 'finished',
-      output: { media: [{ location: { asset: 'file-1' }, contentType: 'image/png', fileName: 'image.png', bytes: 70 }], seed: 7 },
+      output: {
+        media: [{ location: { asset: 'file-1' }, contentType: 'image/png', fileName: 'image.png', bytes: 70 }],
+        seed: 7,
+        timings: { generation_time: 0.02 },
+        usage: { usd: 0.004 },
+      },
     });
     expect(
       Buffer.from(files[0]?.bytes ?? [])

@@ -111,6 +111,7 @@ describe('a run', () => {
       media: [{ location: { url: expect.stringMatching(/\/1\.png$/) }, contentType: 'image/png', fileName: '1.png' }],
       seed: 41,
       nsfw: [false],
+      timings: { executionTime: 0.02, inference: 0.02 },
     });
     expect(files).toEqual([]);
   });

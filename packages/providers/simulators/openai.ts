@@ -99,7 +99,13 @@ const openai: Simulator = {
       answerServed(faults, response, 200, {
         created,
         data: Array.from({ length: wanted }, picture),
-        ...(isGpt && { background: 'opaque', output_format: 'png', quality: 'low', size: fields.size ?? '1024x1024' }),
+        ...(isGpt && {
+          background: 'opaque',
+          output_format: 'png',
+          quality: 'low',
+          size: fields.size ?? '1024x1024',
+          usage: { input_tokens: 9, input_tokens_details: { text_tokens: 9, image_tokens: 0 }, output_tokens: 272, total_tokens: 281 },
+        }),
       });
     }
 

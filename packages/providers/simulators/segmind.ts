@@ -77,6 +77,8 @@ const segmind: Simulator = {
         'content-type': 'image/png',
         'x-request-id': run.id,
         'x-seed-value': String(seedOf(run)),
+        'x-cost': '0.004',
+        'x-generation-time': String(runMs / 1000),
         'content-length': PNG.length,
       };
       if (!faults.take('truncated')) return void response.writeHead(200, headers).end(PNG);
