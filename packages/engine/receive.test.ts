@@ -64,8 +64,8 @@ const call = (token: string, body: object, provider = PROVIDER) => {
 /** A job whose run is under way; its token and its number of calls. */
 async function underWay() {
   const id = await submit();
-  const handleOf = async (): Promise<JsonValue> =>
-    (await owned.sql`select handle from attempts where job_id = ${id} order by number desc`)[0]?.handle;
+  const handleOf = async () =>
+    (await owned.sql<{ handle: string }[]>`select handle from attempts where job_id = ${id} order by number desc`)[0]?.handle;
   await expect.poll(handleOf).toBe('"a run"');
   const { run } = upstream.calls.find((one) => one.run.jobId === id) ?? {};
   return { id, url: run?.callbackUrl ?? '', token: run?.callbackUrl?.split('/').at(-1) ?? '' };
