@@ -1,13 +1,4 @@
-import {
-  type Callback,
-  type JsonValue,
-  type Model,
-  RetryableError,
-  type Run,
-  type Step,
-  TerminalError,
-  type Upstream,
-} from '@claimcheck/core';
+import { type Callback, type Model, RetryableError, type Run, type Step, TerminalError, type Upstream } from '@claimcheck/core';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Receive } from './index.ts';
 import { aCatalog, aModel, anUpstream, aSubmission, OUTPUT, PROVIDER, type RecordingUpstream, running } from './testing/fixtures.ts';
