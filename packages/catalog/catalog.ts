@@ -115,7 +115,8 @@ function nameClashes(modelFiles: readonly ModelFile[]): CatalogProblem[] {
   return problems;
 }
 
-function catalogOf(modelFiles: readonly ModelFile[]): Catalog {
+/** Answers for these models and no other; their names must be free of clashes. */
+export function catalogOf(modelFiles: readonly ModelFile[]): Catalog {
   const models = modelFiles.map(({ model }) => model).sort((a, b) => (a.name < b.name ? -1 : 1));
   const byName = new Map(models.flatMap((model) => [model.name, ...model.aliases].map((name) => [name, model])));
   const files = new Map(modelFiles.map((modelFile) => [modelFile.model, modelFile]));

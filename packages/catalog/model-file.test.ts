@@ -15,7 +15,8 @@ async function loadError(modelsDir: string): Promise<CatalogError> {
 
 async function read(content: string | Uint8Array, providers?: readonly KnownProvider[]): Promise<ReadModelFile> {
   await using folder = await modelFolder({ 'x.yaml': content });
-  return readModelFile(join(folder.path, 'x.yaml'), providers);
+  // Read before the folder goes.
+  return await readModelFile(join(folder.path, 'x.yaml'), providers);
 }
 
 /** What is said about a file with this content, without the folder's name in front. */
