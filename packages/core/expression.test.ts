@@ -25,6 +25,10 @@ describe('an expression', () => {
     ['that calls itself ever deeper', '($f := function($n){ 1 + $f($n + 1) }; $f(0))'],
     ['that makes a long list', '$count([1..10000000])'],
     ['whose pattern never ends', '$contains(body, /^(a+)+$/)'],
+    ['whose pattern repeats much', `$contains(body, /^${'a*'.repeat(12)}$/)`],
+    ['whose pattern has many ways', `$contains(body, /^${'(a|a)'.repeat(40)}c/)`],
+    ['whose pattern may leave out much', `$contains(body, /^${'(?:a|aa)?'.repeat(40)}$/)`],
+    ['whose pattern refers back', '$contains(body, /^(a*)(a*)(a*)(a*)(a*)\\1\\2\\3\\4\\5$/)'],
     ['that raises an error', '$error("no")'],
     ['that gives a function', 'function($a){ $a }'],
   ])('%s is stopped', async (_what, text) => {

@@ -73,6 +73,11 @@ class TimedRegExp extends RegExp {
   override exec(text: string): RegExpExecArray | null {
     const plain = new RegExp(this.source, this.flags);
     plain.lastIndex = this.lastIndex;
+    if (stepsMax(this.source, text) <= UNTIMED_STEPS_MAX) {
+      const found = plain.exec(text);
+      this.lastIndex = plain.lastIndex;
+      return found;
+    }
     Object.assign(matching, { pattern: plain, text });
     try {
       const found: RegExpExecArray | null = match.runInContext(matching, { timeout: TIMEOUT_MS });
@@ -82,6 +87,20 @@ class TimedRegExp extends RegExp {
       Object.assign(matching, { pattern: undefined, text: undefined });
     }
   }
+}
+
+/** A timed match takes a thread of its own, a third of a millisecond; so many steps take less than a few. */
+const UNTIMED_STEPS_MAX = 1_000_000;
+
+/**
+ * More steps than a match can take. Without repeated groups and references back, each place to start, each repetition and each alternative
+ * multiplies the ways to try by what it has to choose from; characters that only look like them make it more, never less.
+ */
+function stepsMax(pattern: string, text: string): number {
+  if (/\)[*+?{]|\\[1-9k]/.test(pattern)) return Number.POSITIVE_INFINITY;
+  const repetitions = pattern.match(/[*+?{]/g)?.length ?? 0;
+  const alternatives = pattern.match(/\|/g)?.length ?? 0;
+  return pattern.length * (text.length + 1) ** (repetitions + 1) * 2 ** alternatives;
 }
 
 /** JSONata throws plain objects. */
