@@ -1,86 +1,124 @@
 /**
- * Files that jobs produce: bytes on disk below `<dataDir>/assets`, rows in Postgres. An asset's address contains 256 random bits
+ * Files that jobs produce: rows in Postgres, bytes in a place, which is a folder or a bucket. An asset's address contains 256 random bits
  * and needs no key; it lives as long as its job is readable.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { mkdir, open, rm } from 'node:fs/promises';
-import { join } from 'node:path';
 import type { Media, ProducedFile } from '@claimcheck/core';
-import { type Asset, findAsset, insertAsset } from './storage/assets.ts';
+import { type Asset, deleteAsset, findAsset, finishAsset, insertAsset, listBegun } from './storage/assets.ts';
 import type { Database } from './storage/connection.ts';
 
 export type { Asset } from './storage/assets.ts';
 
+/** A file whose bytes are still to come. */
+export interface StreamedFile extends Omit<ProducedFile, 'bytes'> {
+  /** Read once, and no faster than the place takes it. When it fails, so does storing, with the same error. */
+  readonly chunks: AsyncIterable<Uint8Array>;
+}
+
+/** First and last byte, counted from 0, both inclusive. */
+export interface ByteRange {
+  readonly start: number;
+  readonly end: number;
+}
+
 export interface AssetStore {
   /** Keeps a file for as long as the job's result. Calling it again for the same bytes makes a second file. */
   store(jobId: string, file: ProducedFile): Promise<Media>;
+  /** The same for a file that is never whole in memory. Of one that fails, nothing is left. The signal ends it with its reason. */
+  storeStream(jobId: string, file: StreamedFile, signal?: AbortSignal): Promise<Media>;
   /** The asset's description; undefined when unknown or expired. */
   find(token: string): Promise<Asset | undefined>;
-  /** Its bytes from `start` up to and including `end`. */
-  read(token: string, range?: { readonly start: number; readonly end: number }): ReadableStream<Uint8Array>;
+  /** Its bytes, or a range of them. Fails while it is read when they are gone. */
+  read(token: string, range?: ByteRange): ReadableStream<Uint8Array>;
   /** Removes the files; rows go with their jobs. Files that are gone already do not matter. */
   remove(tokens: readonly string[]): Promise<void>;
+  /** Closes connections. */
+  close(): void;
+}
+
+/** Where the bytes are, by token. */
+export interface AssetPlace {
+  /** Writes a new file; when it resolves, the file is durable, and when it rejects, nothing is left, unless the place itself broke. */
+  write(token: string, chunks: AsyncIterable<Uint8Array>, signal?: AbortSignal): Promise<void>;
+  read(token: string, range?: ByteRange): AsyncIterable<Uint8Array>;
+  /** Does not mind what is gone. */
+  remove(tokens: readonly string[]): Promise<void>;
+  /** Removes what a writer that died has left of files, where {@link remove} does not see it. */
+  removeBegun?(tokens: readonly string[]): Promise<void>;
+  close?(): void;
 }
 
 const TOKEN_PATTERN = /^[A-Za-z0-9_-]{43}$/;
 
-export function openAssetStore(options: { readonly folder: string; readonly database: Database }): AssetStore {
-  const { folder, database } = options;
-  // Two characters of folder keep directories small.
-  const folderOf = (token: string) => join(folder, token.slice(0, 2));
-  const pathOf = (token: string) => join(folderOf(token), token);
+export function openAssetStore({ place, database }: { readonly place: AssetPlace; readonly database: Database }): AssetStore {
+  const { sql } = database;
+
+  async function storeStream(jobId: string, { chunks, ...file }: StreamedFile, signal?: AbortSignal): Promise<Media> {
+    signal?.throwIfAborted();
+    const { contentType, fileName, width, height } = file;
+    const token = randomBytes(32).toString('base64url');
+    // The row first: a crash in between leaves a row without a file, which the purge removes. The other way round a file would stay for ever.
+    await insertAsset(sql, { token, jobId, contentType, fileName });
+    const measure = measured(chunks);
+    try {
+      await place.write(token, measure.chunks, signal);
+    } catch (error) {
+      // If that fails too, the row goes with its job.
+      await deleteAsset(sql, token).catch(() => {});
+      signal?.throwIfAborted();
+      throw error;
+    }
+    const { bytes, sha256 } = measure.result();
+    // The purge looks for files once. One that came after it would stay for ever.
+    if (!(await finishAsset(sql, { token, bytes, sha256 }))) {
+      await place.remove([token]);
+      throw new Error('the job of this file is gone');
+    }
+    return {
+      location: { asset: token },
+      contentType,
+      fileName,
+      bytes,
+      ...(width !== undefined && { width }),
+      ...(height !== undefined && { height }),
+    };
+  }
+
   return {
-    async store(jobId, file) {
-      const token = randomBytes(32).toString('base64url');
-      const sha256 = createHash('sha256').update(file.bytes).digest('hex');
-      // The row first: a crash in between leaves a row without a file, which the purge removes. The other way round a file would stay for ever.
-      await insertAsset(database.sql, {
-        token,
-        jobId,
-        contentType: file.contentType,
-        fileName: file.fileName,
-        bytes: file.bytes.byteLength,
-        sha256,
-      });
-      await mkdir(folderOf(token), { recursive: true });
-      const handle = await open(pathOf(token), 'wx', 0o600);
-      try {
-        await handle.writeFile(file.bytes);
-        // The result is about to be acknowledged as durable.
-        await handle.sync();
-      } finally {
-        await handle.close();
-      }
-      // The purge looks for files once. One that came after it would stay for ever.
-      if (!(await findAsset(database.sql, token))) {
-        await rm(pathOf(token), { force: true });
-        throw new Error('the job of this file is gone');
-      }
-      return {
-        location: { asset: token },
-        contentType: file.contentType,
-        fileName: file.fileName,
-        bytes: file.bytes.byteLength,
-        ...(file.width !== undefined && { width: file.width }),
-        ...(file.height !== undefined && { height: file.height }),
-      };
-    },
+    store: (jobId, { bytes, ...file }) => storeStream(jobId, { ...file, chunks: only(bytes) }),
+    storeStream,
     async find(token) {
-      return TOKEN_PATTERN.test(token) ? findAsset(database.sql, token) : undefined;
+      return TOKEN_PATTERN.test(token) ? findAsset(sql, token) : undefined;
     },
-    read(token, range) {
-      return nodeStreamToWeb(pathOf(token), range);
-    },
+    read: (token, range) => pulled(place.read(token, range)),
     async remove(tokens) {
-      await Promise.all(tokens.map((token) => rm(pathOf(token), { force: true })));
+      await place.remove(tokens);
+      if (place.removeBegun && tokens.length > 0) await place.removeBegun(await listBegun(sql, tokens));
     },
+    close: () => place.close?.(),
   };
 }
 
+async function* only(bytes: Uint8Array): AsyncIterable<Uint8Array> {
+  yield bytes;
+}
+
+/** The same chunks, measured as they pass. */
+function measured(chunks: AsyncIterable<Uint8Array>) {
+  const hash = createHash('sha256');
+  let bytes = 0;
+  async function* pass(): AsyncIterable<Uint8Array> {
+    for await (const chunk of chunks) {
+      bytes += chunk.byteLength;
+      hash.update(chunk);
+      yield chunk;
+    }
+  }
+  return { chunks: pass(), result: () => ({ bytes, sha256: hash.digest('hex') }) };
+}
+
 /** A pull-based web stream, so that a slow client holds one chunk of a file in memory and not the file. */
-function nodeStreamToWeb(path: string, range?: { readonly start: number; readonly end: number }): ReadableStream<Uint8Array> {
-  const source = createReadStream(path, range);
+function pulled(source: AsyncIterable<Uint8Array>): ReadableStream<Uint8Array> {
   const chunks = source[Symbol.asyncIterator]();
   return new ReadableStream({
     async pull(controller) {
@@ -88,8 +126,8 @@ function nodeStreamToWeb(path: string, range?: { readonly start: number; readonl
       if (done) controller.close();
       else controller.enqueue(value);
     },
-    cancel() {
-      source.destroy();
+    async cancel() {
+      await chunks.return?.();
     },
   });
 }

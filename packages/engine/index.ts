@@ -2,6 +2,8 @@
 import type { KeyObject } from 'node:crypto';
 import { type Clock, type Job, type Log, systemClock, type WebhookMessage } from '@claimcheck/core';
 import { openAssetStore } from './assets.ts';
+import { openDiskPlace } from './assets-disk.ts';
+import { openS3Place, type S3Options } from './assets-s3.ts';
 import { type Cancelling, makeCancelling } from './cancel.ts';
 import type { EngineContext, EngineSettings } from './context.ts';
 import { type RunningDispatcher, startDispatcher } from './deliver.ts';
@@ -24,7 +26,8 @@ import { makeRing, makeSubmit, type Submit } from './submit.ts';
 import { makeSweep, type Sweep } from './sweep.ts';
 import { makeWebhookSecrets, type WebhookSecrets } from './webhook-secrets.ts';
 
-export type { Asset, AssetStore } from './assets.ts';
+export type { Asset, AssetStore, StreamedFile } from './assets.ts';
+export type { S3Options } from './assets-s3.ts';
 export { type ConnectOptions, connectEngine, DATABASE_WAIT_MS, requireDatabaseUrl } from './connect.ts';
 export type { EngineSettings } from './context.ts';
 export type { RunningDispatcher } from './deliver.ts';
@@ -53,8 +56,10 @@ export interface EngineOptions {
   readonly redisUrl?: string;
   /** Separates installations that share a Redis. */
   readonly queuePrefix?: string;
-  /** Folder of produced files. */
+  /** Folder of produced files, and of files that are being worked on. */
   readonly assetsFolder: string;
+  /** Bucket of produced files, instead of the folder. */
+  readonly s3?: S3Options;
   readonly settings: EngineSettings;
   /** Writes the webhook of an ended job in its dialect. */
   readonly encodeWebhook: (job: Job) => WebhookMessage;
@@ -114,7 +119,7 @@ export function openEngine(options: EngineOptions): Engine {
       ...(options.queuePrefix !== undefined && { prefix: options.queuePrefix }),
     }),
     signals,
-    assets: openAssetStore({ folder: options.assetsFolder, database }),
+    assets: openAssetStore({ place: options.s3 ? openS3Place(options.s3) : openDiskPlace(options.assetsFolder), database }),
     webhookSecrets: makeWebhookSecrets({ database, clock, log, signals }, openSecretBox(options.secretKeys ?? [])),
     guard: openGuard({ ...(options.webhookAllow && { allow: options.webhookAllow }) }),
     clock,
@@ -157,6 +162,7 @@ export function openEngine(options: EngineOptions): Engine {
       await context.signals.close();
       await context.queue.close();
       await context.database.close();
+      context.assets.close();
     },
   };
 }

@@ -1,4 +1,4 @@
-/** Rows of produced files; the bytes are on disk. */
+/** Rows of produced files; the bytes are on disk or in a bucket. */
 import { eq, inArray } from 'drizzle-orm';
 import type { Database, SqlLike } from './connection.ts';
 import { assets } from './schema.ts';
@@ -12,21 +12,40 @@ export interface Asset {
   readonly sha256: string;
 }
 
-export async function insertAsset(sql: SqlLike, asset: Asset & { readonly jobId: string }): Promise<void> {
-  await sql`
-    insert into assets (token, job_id, content_type, file_name, bytes, sha256, created_at)
-    values (${asset.token}, ${asset.jobId}, ${asset.contentType}, ${asset.fileName}, ${asset.bytes}, ${asset.sha256}, db_now())`;
+/** What is known of a file before its last byte. */
+export interface BegunAsset extends Pick<Asset, 'token' | 'contentType' | 'fileName'> {
+  readonly jobId: string;
 }
 
-/** The asset, unless its job has expired. */
+export async function insertAsset(sql: SqlLike, asset: BegunAsset): Promise<void> {
+  await sql`
+    insert into assets (token, job_id, content_type, file_name, created_at)
+    values (${asset.token}, ${asset.jobId}, ${asset.contentType}, ${asset.fileName}, db_now())`;
+}
+
+/** Says that a file is whole. False when its job is gone or has expired meanwhile. */
+export async function finishAsset(sql: SqlLike, { token, bytes, sha256 }: Pick<Asset, 'token' | 'bytes' | 'sha256'>): Promise<boolean> {
+  const rows = await sql`
+    update assets set bytes = ${bytes}, sha256 = ${sha256} from jobs
+    where token = ${token} and jobs.id = assets.job_id and (expires_at is null or expires_at > db_now())
+    returning token`;
+  return rows.length > 0;
+}
+
+/** Forgets a file that never became whole. */
+export async function deleteAsset(sql: SqlLike, token: string): Promise<void> {
+  await sql`delete from assets where token = ${token}`;
+}
+
+/** The asset, unless its job has expired or it is not whole. */
 export async function findAsset(sql: SqlLike, token: string): Promise<Asset | undefined> {
   const [row] = await sql<{ content_type: string; file_name: string; bytes: string; sha256: string }[]>`
     select content_type, file_name, bytes, sha256 from assets join jobs on jobs.id = assets.job_id
-    where token = ${token} and (expires_at is null or expires_at > db_now())`;
+    where token = ${token} and bytes is not null and (expires_at is null or expires_at > db_now())`;
   return row && { token, contentType: row.content_type, fileName: row.file_name, bytes: Number(row.bytes), sha256: row.sha256 };
 }
 
-/** Tokens of all files that these jobs produced. */
+/** Tokens of all files that these jobs produced, whole or not. */
 export async function listAssetTokens(database: Database, jobIds: readonly string[]): Promise<readonly string[]> {
   const rows = await database.orm((orm) =>
     orm
@@ -34,5 +53,11 @@ export async function listAssetTokens(database: Database, jobIds: readonly strin
       .from(assets)
       .where(jobIds.length === 1 && jobIds[0] !== undefined ? eq(assets.jobId, jobIds[0]) : inArray(assets.jobId, [...jobIds])),
   );
+  return rows.map(({ token }) => token);
+}
+
+/** Those of the tokens whose files were begun and are not whole. */
+export async function listBegun(sql: SqlLike, tokens: readonly string[]): Promise<readonly string[]> {
+  const rows = await sql<{ token: string }[]>`select token from assets where token = any(${tokens}::text[]) and bytes is null`;
   return rows.map(({ token }) => token);
 }

@@ -125,8 +125,8 @@ export const assets = pgTable('assets', {
   jobId: uuid('job_id').notNull(),
   contentType: text('content_type').notNull(),
   fileName: text('file_name').notNull(),
-  bytes: bigint('bytes', { mode: 'number' }).notNull(),
-  sha256: text('sha256').notNull(),
+  bytes: bigint('bytes', { mode: 'number' }),
+  sha256: text('sha256'),
   createdAt: instant('created_at').notNull(),
 });
 

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { type Clock, type Job, type Log, newId, systemClock, type Upstream, type WebhookMessage } from '@claimcheck/core';
 import { Redis } from 'ioredis';
 import { expect } from 'vitest';
+import type { S3Options } from '../assets-s3.ts';
 import { type Engine, type EngineOptions, openEngine, type RunningDispatcher, type RunningSweep, type RunningWorker } from '../index.ts';
 import { type AllowList, parseAllowList } from '../outbound/index.ts';
 import { newSecretKey, parseSecretKeys } from '../secret-box.ts';
@@ -30,6 +31,8 @@ export interface TestEngineOptions {
   readonly secretKeys?: string;
   /** The loopback addresses unless given: the receivers of tests are there. */
   readonly webhookAllow?: AllowList;
+  /** Where files are stored; in a folder unless given. */
+  readonly s3?: S3Options;
 }
 
 export interface TestEngine extends AsyncDisposable {
@@ -80,6 +83,7 @@ async function open(options: TestEngineOptions, owned: TestDatabase, assetsFolde
     ...(options.queue === 'redis' && { redisUrl: options.redisUrl ?? redisUrl() }),
     queuePrefix,
     assetsFolder,
+    ...(options.s3 && { s3: options.s3 }),
     settings: { resultTtlSeconds: 3600, webhookSchedule: [0, 5, 300], webhookLogSeconds: 86_400, ...options.settings },
     encodeWebhook:
       options.encodeWebhook ?? ((job) => ({ contentType: 'application/json', body: JSON.stringify({ id: job.id, state: job.state }) })),
