@@ -10,9 +10,13 @@ import { startApi } from './index.ts';
 await runProcess(async (signal) => {
   const variables = readApiConfig();
   const log = openLog({ level: variables.LOG_LEVEL, app: 'api' });
-  const catalog = await loadCatalog({ ...(variables.MODELS_DIR !== undefined && { modelsDir: variables.MODELS_DIR }) });
+  const knownProviders = await loadProviders();
+  const catalog = await loadCatalog({
+    ...(variables.MODELS_DIR !== undefined && { modelsDir: variables.MODELS_DIR }),
+    providers: knownProviders,
+  });
   const dialects = await loadDialects();
-  const providers = openProviders(await loadProviders(), environment);
+  const providers = openProviders(knownProviders, environment);
   const engine = await connectEngine({
     variables,
     log,

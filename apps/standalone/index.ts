@@ -38,8 +38,12 @@ export interface Standalone extends Running {
 /** Starts everything; when it resolves the service takes requests. @throws StartError. */
 export async function startStandalone({ variables, environment, log, signal }: StandaloneOptions): Promise<Standalone> {
   // What can be wrong without a database is found before one is started.
-  const catalog = await loadCatalog({ ...(variables.MODELS_DIR !== undefined && { modelsDir: variables.MODELS_DIR }) });
-  const providers = openProviders(await loadProviders(), environment);
+  const knownProviders = await loadProviders();
+  const catalog = await loadCatalog({
+    ...(variables.MODELS_DIR !== undefined && { modelsDir: variables.MODELS_DIR }),
+    providers: knownProviders,
+  });
+  const providers = openProviders(knownProviders, environment);
   const dialects = await loadDialects();
   // Last started, first stopped.
   await using started = new AsyncDisposableStack();

@@ -10,8 +10,12 @@ import { startWorkerApp } from './index.ts';
 await runProcess(async (signal) => {
   const variables = readWorkerConfig();
   const log = openLog({ level: variables.LOG_LEVEL, app: 'worker' });
-  const catalog = await loadCatalog({ ...(variables.MODELS_DIR !== undefined && { modelsDir: variables.MODELS_DIR }) });
-  const providers = openProviders(await loadProviders(), environment);
+  const knownProviders = await loadProviders();
+  const catalog = await loadCatalog({
+    ...(variables.MODELS_DIR !== undefined && { modelsDir: variables.MODELS_DIR }),
+    providers: knownProviders,
+  });
+  const providers = openProviders(knownProviders, environment);
   const engine = await connectEngine({
     variables,
     log,
