@@ -1,3 +1,4 @@
+import { createServer } from 'node:http';
 import type { JsonValue, Run } from '@claimcheck/core';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { openProviders } from './index.ts';
@@ -38,7 +39,8 @@ describe('a run', () => {
   test('is submitted as the vendor documents it', async () => {
     const { vendor, upstream, key } = await simulate();
     const step = await upstream.start(run());
-    expect(step).toMatchObject({ kind: 'running', checkAfterMs: 2000 });
+    // Its stream can be opened at once.
+    expect(step).toMatchObject({ kind: 'running', checkAfterMs: 0 });
     expect(vendor.requests).toHaveLength(1);
     expect(vendor.requests[0]).toMatchObject({
       method: 'POST',
@@ -73,16 +75,21 @@ describe('a run', () => {
     expect(await upstream.check(run(), started.handle)).toMatchObject({ kind: 'running', progress: 0.42 });
   });
 
-  test('is looked at less often as it gets older', async () => {
-    const { upstream } = await simulate(60_000);
+  test('is polled less often as it gets older, where its stream is out of order', async () => {
     let now = 1_000_000;
     const later = run({ clock: { now: () => now, sleep: () => new Promise(() => {}) } });
-    const step = await upstream.start(later);
-    if (step.kind !== 'running') throw new Error('It has ended.');
-    now += 30_000;
-    expect(await upstream.check(later, step.handle)).toMatchObject({ checkAfterMs: 3000 });
-    now += 600_000;
-    expect(await upstream.check(later, step.handle)).toMatchObject({ checkAfterMs: 5000, handle: step.handle });
+    const upstream = await answering({ body: { data: { id: 't1', status: 7 } } });
+    const handle = { task: 't1', startedAt: now };
+    for (const [ageMs, checkAfterMs] of [
+      [0, 2000],
+      [30_000, 3000],
+      [630_000, 5000],
+    ] as const) {
+      now = handle.startedAt + ageMs;
+      expect(await upstream.check(later, handle)).toEqual({ kind: 'running', handle, checkAfterMs });
+    }
+    const started = await upstream.start(later);
+    expect(started).toMatchObject({ kind: 'running' });
   });
 
   test('is resumed by its handle from another process, with one submission', async () => {
@@ -123,6 +130,175 @@ describe('a run', () => {
     const started = upstream.start(run({ signal: control.signal }));
     control.abort(new Error('lease lost'));
     await expect(started).rejects.toThrow('lease lost');
+  });
+});
+
+describe('the stream of a task', () => {
+  const WHOLE = { id: 't1', status: 10, status_text: 'completed', output: { text: 'a fox' } };
+  const RUNNING = { id: 't1', status: 7, status_text: 'running', output: null };
+
+  interface Streamed {
+    readonly type?: string;
+    readonly status?: number;
+    /** Written one after the other; what is no text is a line. */
+    readonly writes: readonly JsonValue[];
+    /** How it goes on after them. */
+    readonly after: 'end' | 'stay' | 'break';
+  }
+
+  /** A vendor whose streams are these, in turn, and who says when polled that the task has completed. */
+  async function streaming(...streams: readonly Streamed[]) {
+    const asked: string[] = [];
+    let opened = 0;
+    const server = createServer(async (request, response) => {
+      asked.push(request.url ?? '');
+      if (!request.url?.endsWith('/stream')) {
+        response
+          .writeHead(200, { 'content-type': 'application/json' })
+          .end(JSON.stringify({ data: { ...WHOLE, output: { text: 'polled' } } }));
+        return;
+      }
+      const stream = streams[Math.min(opened++, streams.length - 1)];
+      response.writeHead(stream?.status ?? 200, { 'content-type': stream?.type ?? 'application/x-ndjson' });
+      for (const part of stream?.writes ?? []) {
+        await new Promise((written) => response.write(typeof part === 'string' ? part : `${JSON.stringify(part)}\n`, written));
+      }
+      if (stream?.after === 'end') response.end();
+      if (stream?.after === 'break') response.destroy();
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    onTestFinished(() => void server.close().closeAllConnections());
+    const address = server.address();
+    const port = typeof address === 'object' ? address?.port : 0;
+    return { asked, upstream: open({ INFERENCE_API_KEY: 'inf_key', INFERENCE_BASE_URL: `http://127.0.0.1:${port}` }) };
+  }
+
+  const STREAM = '/tasks/t1/stream';
+  const POLL = '/tasks/t1';
+
+  test('is opened with the key, and tells of the end when it comes, without another question', async () => {
+    const { upstream, vendor, key } = await simulate(100);
+    expect((await finish(upstream, run())).media).toHaveLength(1);
+    expect(vendor.requests.map(({ method, path }) => `${method} ${path.replace(/\w{26}/, 'ID')}`)).toEqual([
+      'POST /apps/run',
+      'GET /tasks/ID/stream',
+    ]);
+    expect(vendor.requests[1]?.headers).toMatchObject({ accept: 'application/x-ndjson', authorization: `Bearer ${key}` });
+  });
+
+  test('ends at the first line when the task has ended before', async () => {
+    const { upstream, asked } = await streaming({ writes: [WHOLE], after: 'stay' });
+    expect(await upstream.check(run(), HANDLE)).toEqual({ kind: 'finished', output: { media: [], text: 'a fox' } });
+    expect(asked).toEqual([STREAM]);
+  });
+
+  test.each<[string, Streamed['writes']]>([
+    ['heartbeats and blank lines', [RUNNING, { type: 'heartbeat' }, '\n\r\n', { type: 'heartbeat' }, WHOLE]],
+    ['parts of the task', [RUNNING, { data: { status: 9, output: { text: 'a f' } }, fields: ['status', 'output'] }, WHOLE]],
+    ['other events', [RUNNING, { event: 'delta', data: { delta: { text: 'a' }, seq: 1 } }, { event: 'log', data: 'words' }, 7, WHOLE]],
+    ['a line that is no JSON', [RUNNING, '{"id":"t1","stat\n', WHOLE]],
+    ['a last line without its end', [RUNNING, JSON.stringify(WHOLE)]],
+    ['lines in pieces', [RUNNING, JSON.stringify(WHOLE).slice(0, 20), JSON.stringify(WHOLE).slice(20), '\n']],
+    ['a task in an envelope', [{ data: RUNNING }, { data: WHOLE }]],
+  ])('with %s is followed to its end', async (_what, writes) => {
+    const { upstream, asked } = await streaming({ writes, after: 'end' });
+    expect(await upstream.check(run(), HANDLE)).toEqual({ kind: 'finished', output: { media: [], text: 'a fox' } });
+    expect(asked).toEqual([STREAM]);
+  });
+
+  test('that tells of the failure of the task throws like a poll', async () => {
+    const { upstream, vendor } = await simulate(50);
+    vendor.inject('fail');
+    expect(await providerErrorOf(finish(upstream, run()))).toMatchObject({ name: 'TerminalError', message: 'CUDA out of memory' });
+    expect(vendor.requests.at(-1)?.path).toMatch(/\/stream$/);
+  });
+
+  test.each<[string, Streamed]>([
+    ['ends early', { writes: [RUNNING], after: 'end' }],
+    ['breaks inside of a line', { writes: [RUNNING, '{"id":"t1","sta'], after: 'break' }],
+    ['is no stream of lines', { type: 'text/event-stream', writes: [`data: ${JSON.stringify(WHOLE)}\n\n`], after: 'end' }],
+    ['is a page', { type: 'text/html', writes: ['<html>'], after: 'end' }],
+    ['is refused', { status: 404, writes: [{ detail: 'no stream' }], after: 'end' }],
+    ['ends with a part of the task only', { writes: [RUNNING, { data: { status: 10 }, fields: ['status'] }], after: 'end' }],
+    ['ends with another task', { writes: [{ ...WHOLE, id: 't2' }], after: 'end' }],
+    ['ends before the output is there', { writes: [{ ...WHOLE, output: null }], after: 'end' }],
+    ['has no end to its line', { writes: Array.from({ length: 11 }, () => 'x'.repeat(1_000_000)), after: 'stay' }],
+  ])('that %s leads to a poll', async (_what, stream) => {
+    const { upstream, asked } = await streaming(stream);
+    expect(await upstream.check(run(), HANDLE)).toEqual({ kind: 'finished', output: { media: [], text: 'polled' } });
+    expect(asked).toEqual([STREAM, POLL]);
+  });
+
+  test('that broke is not opened again for a minute', async () => {
+    const { upstream, asked } = await streaming({ writes: [RUNNING], after: 'end' });
+    let now = 0;
+    const clocked = run({ clock: { now: () => now, sleep: () => new Promise(() => {}) } });
+    for (now of [0, 59_999, 60_000]) await upstream.check(clocked, HANDLE);
+    expect(asked).toEqual([STREAM, POLL, POLL, STREAM, POLL]);
+  });
+
+  test('that tells nothing new is left after half a minute, and opened again', async () => {
+    const part = { data: { progress: 40 }, fields: ['progress'] };
+    const { upstream, asked } = await streaming({ writes: [{ ...RUNNING, progress: 30 }, part], after: 'stay' });
+    const held = Promise.withResolvers<void>();
+    let reads = 0;
+    const clock = {
+      // Read when the stream is opened, and again at the line that tells of progress: then the half minute is over.
+      now() {
+        reads += 1;
+        if (reads === 3) held.resolve();
+        return 0;
+      },
+      sleep: (ms: number) => (ms === 30_000 ? held.promise : new Promise<void>(() => {})),
+    };
+    expect(await upstream.check(run({ clock }), HANDLE)).toEqual({ kind: 'running', handle: HANDLE, progress: 0.4, checkAfterMs: 0 });
+    expect(asked).toEqual([STREAM]);
+  });
+
+  test('that tells nothing at all leads to a poll after ten seconds', async () => {
+    const { upstream, asked } = await streaming({ writes: [], after: 'stay' });
+    const clock = { now: () => 0, sleep: async (ms: number) => (ms === 10_000 ? undefined : new Promise<void>(() => {})) };
+    expect(await upstream.check(run({ clock }), HANDLE)).toMatchObject({ kind: 'finished', output: { text: 'polled' } });
+    expect(asked.at(-1)).toBe(POLL);
+  });
+
+  test('is left to tell of progress, though not more often than every two seconds', async () => {
+    const part = (progress: number) => ({ data: { progress }, fields: ['progress'] });
+    const { upstream, asked } = await streaming({
+      writes: [{ ...RUNNING, progress: 10 }, part(20), part(30), part(30), part(40)],
+      after: 'stay',
+    });
+    let reads = 0;
+    // Each line that tells of progress looks at the clock once, and a second has passed by then.
+    const clock = { now: () => 1000 * reads++, sleep: () => new Promise<void>(() => {}) };
+    expect(await upstream.check(run({ clock }), HANDLE)).toMatchObject({ kind: 'running', progress: 0.3, checkAfterMs: 0 });
+    expect(asked).toEqual([STREAM]);
+  });
+
+  test('ends with the reason of the signal, and the connection with it', async () => {
+    const { upstream, vendor } = await simulate(60_000);
+    const step = await upstream.start(run());
+    const control = new AbortController();
+    const followed = upstream.check(run({ signal: control.signal }), step.kind === 'running' ? step.handle : null);
+    await expect.poll(() => vendor.requests.length, { interval: 5 }).toBe(2);
+    control.abort(new Error('lease lost'));
+    await expect(followed).rejects.toThrow('lease lost');
+  });
+
+  test('is not opened where the vendor calls back, which tells of the end as well', async () => {
+    const { upstream, asked } = await streaming({ writes: [RUNNING], after: 'stay' });
+    await upstream.check(run({ callbackUrl: 'https://here.example/cb' }), HANDLE);
+    expect(asked).toEqual([POLL]);
+  });
+
+  test('that was truncated by the vendor leads to a poll, and to the result of the one task', async () => {
+    const { upstream, vendor } = await simulate();
+    const step = await upstream.start(run());
+    vendor.inject('truncated');
+    let next = step;
+    while (next.kind === 'running') next = await upstream.check(run(), next.handle);
+    expect(next.output.media).toHaveLength(1);
+    expect(vendor.submitted).toBe(1);
   });
 });
 
@@ -344,7 +520,8 @@ describe('faults of the vendor', () => {
     const { upstream, vendor } = await simulate(0);
     const step = await upstream.start(run());
     if (step.kind !== 'running') throw new Error('It has ended.');
-    vendor.inject(fault);
+    // Of the stream, and of the poll in its place.
+    vendor.inject(fault, 2);
     const checkAfterMs = fault === '429' ? 1000 : 5000;
     expect(await upstream.check(run(), step.handle)).toEqual({ kind: 'running', handle: step.handle, checkAfterMs });
     expect((await upstream.check(run(), step.handle)).kind).toBe('finished');

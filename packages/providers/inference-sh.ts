@@ -17,6 +17,8 @@ import { z } from 'zod';
 import { baseUrlSetting, keySetting } from './_base-url.ts';
 import { type CallAnswer, call, jsonOf } from './_call.ts';
 import { readTaskOutput } from './_inference-sh-output.ts';
+import { readTaskLines } from './_inference-sh-stream.ts';
+import { readJsonLines } from './_json-lines.ts';
 import { concurrencySetting, limitsOf, rateSetting } from './_limits.ts';
 import { tryLook } from './_look.ts';
 import { checkAfterMs } from './_pace.ts';
@@ -24,6 +26,12 @@ import { sentenceOf } from './_sentence.ts';
 
 /** Sheet, section 6, "Poll": the vendor's client looks every two seconds. */
 const PACE = { firstMs: 2000, mostMs: 5000 };
+/** A stream that has told nothing new for so long is left and opened again, since its first line tells how the task stands now. */
+const STREAM_HOLD_MS = 30_000;
+/** Progress is told when the stream is left, which for that happens no more often. */
+const STREAM_PROGRESS_MS = 2_000;
+/** After a stream that broke, tasks are polled for so long. */
+const STREAM_PAUSE_MS = 60_000;
 
 /** Sheet, section 5, in the order of the current numbers. */
 const STATUSES = [
@@ -47,6 +55,8 @@ const NAMES: ReadonlyMap<string, Status> = new Map(STATUSES.map((status) => [sta
 interface Vendor {
   readonly baseUrl: string;
   readonly key: string;
+  /** Instant of the clock from which on tasks are followed by their streams. */
+  streamsFrom: number;
 }
 
 const settings = z.object({
@@ -64,7 +74,7 @@ const inferenceSh: Provider<z.infer<typeof settings>> = {
   settings,
   open({ INFERENCE_API_KEY: key, INFERENCE_BASE_URL: baseUrl, INFERENCE_CONCURRENCY: concurrency, INFERENCE_RATE: rate }) {
     if (!key) return { off: 'INFERENCE_API_KEY is not set' };
-    const vendor: Vendor = { baseUrl, key };
+    const vendor: Vendor = { baseUrl, key, streamsFrom: Number.NEGATIVE_INFINITY };
     // Not idempotent: the sheet knows no key that the vendor recognises a second submission by.
     return {
       ...limitsOf(concurrency, rate),
@@ -87,18 +97,56 @@ async function start(vendor: Vendor, run: Run): Promise<Step> {
   const { id } = dataOf(answer, vendor.key);
   if (!isTaskId(id)) throw new RetryableError('The provider did not tell the id of the task it made.', { mayHaveStarted: true });
   const handle: Handle = { task: id, startedAt: run.clock.now() };
-  return { kind: 'running', handle, checkAfterMs: checkAfterMs(run, handle.startedAt, PACE) };
+  return { kind: 'running', handle, checkAfterMs: isStreamed(vendor, run) ? 0 : checkAfterMs(run, handle.startedAt, PACE) };
+}
+
+/** By the stream where there is one, which tells of the end at once; else, or when that broke, by asking. */
+async function check(vendor: Vendor, run: Run, saved: JsonValue): Promise<Step> {
+  const handle = readHandle(saved);
+  const followed = isStreamed(vendor, run) ? await follow(vendor, run, handle) : undefined;
+  return followed ?? poll(vendor, run, handle);
+}
+
+/** A callback tells of the end too, and costs no connection meanwhile. */
+function isStreamed({ streamsFrom }: Vendor, { callbackUrl, clock }: Run): boolean {
+  return callbackUrl === undefined && clock.now() >= streamsFrom;
+}
+
+/** Reads the stream until there is something to tell, or for as long as it is held. Undefined when it has to be asked for in the other way. */
+async function follow(vendor: Vendor, run: Run, handle: Handle): Promise<Step | undefined> {
+  const { clock, signal } = run;
+  const openedAt = clock.now();
+  const call = { url: `${vendor.baseUrl}/tasks/${handle.task}/stream`, headers: authorization(vendor), holdMs: STREAM_HOLD_MS };
+  const stream = readTaskLines();
+  const end = await readJsonLines({ ...call, signal, clock }, (line) => {
+    const before = progressOf(stream.task.progress);
+    stream.read(line);
+    if (hasEnded(stream.task)) return true;
+    const isAhead = before !== undefined && progressOf(stream.task.progress) !== before;
+    return isAhead && clock.now() - openedAt >= STREAM_PROGRESS_MS;
+  });
+  if (end === 'broken') {
+    vendor.streamsFrom = clock.now() + STREAM_PAUSE_MS;
+    return undefined;
+  }
+  const { task } = stream;
+  // Only a line with all of the task has the output that belongs to its end (sheet, section 6, "Hard rules").
+  if (hasEnded(task) && (!stream.isWhole || task.id !== handle.task)) return undefined;
+  const looked = await tryLook(() => stepOf(vendor, run, handle, task));
+  if (looked.kind === 'later') return undefined;
+  return looked.seen.kind === 'running' ? { ...looked.seen, checkAfterMs: 0 } : looked.seen;
 }
 
 /** A look that fails is made again: the task goes on, and a RetryableError would start, and pay for, another one. */
-async function check(vendor: Vendor, run: Run, saved: JsonValue): Promise<Step> {
-  const handle = readHandle(saved);
-  const looked = await tryLook(() => look(vendor, run, handle));
-  return looked.kind === 'seen' ? looked.seen : { kind: 'running', handle: saved, checkAfterMs: looked.checkAfterMs };
+async function poll(vendor: Vendor, run: Run, handle: Handle): Promise<Step> {
+  const looked = await tryLook(async () => {
+    const task = dataOf(await request(vendor, run, 'GET', `/tasks/${handle.task}`), vendor.key);
+    return stepOf(vendor, run, handle, task);
+  });
+  return looked.kind === 'seen' ? looked.seen : { kind: 'running', handle, checkAfterMs: looked.checkAfterMs };
 }
 
-async function look(vendor: Vendor, run: Run, handle: Handle): Promise<Step> {
-  const task = dataOf(await request(vendor, run, 'GET', `/tasks/${handle.task}`), vendor.key);
+async function stepOf(vendor: Vendor, run: Run, handle: Handle, task: JsonObject): Promise<Step> {
   const status = statusOf(task);
   if (status === 'completed') return { kind: 'finished', output: await readTaskOutput(run, task.output) };
   // Sheet, section 6, "Results". No mark of refused content is documented, so every failure is the provider's.
@@ -128,7 +176,7 @@ async function receive(vendor: Vendor, run: Run, { body, handle }: Callback): Pr
   if (handle === undefined) return undefined;
   const told = parsed(body);
   if (!isJsonObject(told) || told.id !== readHandle(handle).task) return undefined;
-  const step = await check(vendor, run, handle);
+  const step = await poll(vendor, run, readHandle(handle));
   return step.kind === 'finished' ? step : undefined;
 }
 
@@ -137,11 +185,15 @@ function request(vendor: Vendor, run: Run, method: 'GET' | 'POST', path: string,
     url: `${vendor.baseUrl}${path}`,
     method,
     // The vendor's clients call with this content type even when there is no body (sheet, section 2).
-    headers: { authorization: `Bearer ${vendor.key}`, 'content-type': 'application/json' },
+    headers: { ...authorization(vendor), 'content-type': 'application/json' },
     ...(json !== undefined && { json, startsRun: true }),
     signal: run.signal,
     clock: run.clock,
   });
+}
+
+function authorization({ key }: Vendor) {
+  return { authorization: `Bearer ${key}` };
 }
 
 /** What is in the envelope, of whichever of the three generations (sheet, section 1): `data` where there is one, else the whole. */
@@ -185,6 +237,11 @@ function statusOf({ status_text: text, status }: JsonObject): Status | undefined
     if (known) return known;
   }
   return typeof status === 'number' ? STATUSES[status] : undefined;
+}
+
+function hasEnded(task: JsonObject): boolean {
+  const status = statusOf(task);
+  return status === 'completed' || status === 'failed' || status === 'cancelled';
 }
 
 /** Percent (seed page, "stream live updates"); the typed task has no such field, so it is there only if the worker tells. */

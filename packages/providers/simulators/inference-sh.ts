@@ -121,17 +121,26 @@ const inferenceSh: Simulator = {
       answer(request, response, { id: task.id, status: statusOf(task), cancelled: task.cancelled.signal.aborted });
     }
 
-    /** Section 6: the current task first, then heartbeats until the terminal one, and only then the end. */
+    /** Section 6: the current task first, then what changes, and heartbeats, until the terminal one, and only then the end. */
     async function stream(task: Task, { headers }: SimulatedRequest, response: ServerResponse): Promise<void> {
       const isLines = headers.accept?.includes('application/x-ndjson') ?? false;
       const write = (value: object) => response.write(isLines ? `${JSON.stringify(value)}\n` : `data: ${JSON.stringify(value)}\n\n`);
       response.writeHead(200, { 'content-type': isLines ? 'application/x-ndjson' : 'text/event-stream' });
+      if (faults.take('truncated')) {
+        response.write(`{"id":"${task.id}","sta`, () => response.destroy());
+        return;
+      }
       write(taskOf(task));
       const left = AbortSignal.any([closed.signal, task.cancelled.signal]);
-      while (statusOf(task) < 10 && !closed.signal.aborted && !response.destroyed) {
-        const leftMs = Math.max(1, task.createdAt + runMs - systemClock.now());
+      let status = statusOf(task);
+      while (status < 10 && !closed.signal.aborted && !response.destroyed) {
+        const leftMs = Math.max(1, task.createdAt + runMs / (status === 2 ? 2 : 1) - systemClock.now());
         await systemClock.sleep(Math.min(HEARTBEAT_MS, leftMs), left).catch(() => {});
-        if (statusOf(task) < 10) write({ type: 'heartbeat' });
+        const before = status;
+        status = statusOf(task);
+        if (status >= 10) break;
+        const { status_text, progress } = { progress: 0, ...taskOf(task) };
+        write(status === before ? { type: 'heartbeat' } : { data: { status, status_text, progress }, fields: ['status', 'progress'] });
       }
       // After the loop: it may have ended since the heartbeat.
       if (statusOf(task) >= 10) write(taskOf(task));
