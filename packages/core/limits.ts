@@ -1,6 +1,7 @@
 /** How much a provider, or one of a model's routes, may be asked at once and per time. */
+import type { Model } from './model.ts';
 
-/** At most `max` starts within any `perMs` milliseconds. */
+/** `max` starts per `perMs` milliseconds, spread over them: never all at once. */
 export interface Rate {
   readonly max: number;
   readonly perMs: number;
@@ -12,6 +13,25 @@ export interface Limits {
   readonly concurrency?: number;
   /** Runs started per time. */
   readonly rate?: Rate;
+}
+
+/** A route with limits of its own, which hold besides those of its provider. */
+export interface LimitedRoute {
+  /** The name of its model. */
+  readonly model: string;
+  readonly provider: string;
+  readonly limits: Limits;
+}
+
+/** Those of all these models. */
+export function limitedRoutes(models: readonly Model[]): readonly LimitedRoute[] {
+  return models.flatMap(({ name, routes }) =>
+    routes.flatMap(({ provider, limits }) => (limits && hasLimits(limits) ? [{ model: name, provider, limits }] : [])),
+  );
+}
+
+function hasLimits({ concurrency, rate }: Limits): boolean {
+  return concurrency !== undefined || rate !== undefined;
 }
 
 const UNIT_MS = { s: 1_000, min: 60_000, h: 3_600_000 } as const;

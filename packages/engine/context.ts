@@ -1,5 +1,5 @@
 /** What every verb of the engine works with; built once by `openEngine`. */
-import type { Clock, Job, Log, WebhookMessage } from '@claimcheck/core';
+import type { Clock, Job, LimitedRoute, Log, WebhookMessage } from '@claimcheck/core';
 import type { AssetStore } from './assets.ts';
 import type { Guard } from './outbound/index.ts';
 import type { ProviderHealth } from './provider-health.ts';
@@ -20,6 +20,8 @@ export interface EngineSettings {
 export interface EngineContext {
   readonly database: Database;
   readonly queue: DoorbellQueue;
+  /** The routes with limits of their own. */
+  readonly limitedRoutes: readonly LimitedRoute[];
   readonly signals: Signals;
   readonly health: ProviderHealth;
   readonly assets: AssetStore;

@@ -1,6 +1,6 @@
 /** The engine: what the service does, over Postgres and BullMQ. Apps use this file only. */
 import type { KeyObject } from 'node:crypto';
-import { type Clock, type Job, type Log, systemClock, type WebhookMessage } from '@claimcheck/core';
+import { type Clock, type Job, type LimitedRoute, type Log, systemClock, type WebhookMessage } from '@claimcheck/core';
 import { openAssetStore } from './assets.ts';
 import { openDiskPlace } from './assets-disk.ts';
 import { openS3Place, type S3Options } from './assets-s3.ts';
@@ -61,6 +61,8 @@ export interface EngineOptions {
   /** Bucket of produced files, instead of the folder. */
   readonly s3?: S3Options;
   readonly settings: EngineSettings;
+  /** The routes with limits of their own, the same in every process that submits or works; none unless given. */
+  readonly limitedRoutes?: readonly LimitedRoute[];
   /** Writes the webhook of an ended job in its dialect. */
   readonly encodeWebhook: (job: Job) => WebhookMessage;
   /** Keys of webhook secrets: the first encrypts, all decrypt. Unset: webhooks can be neither signed nor sent, nor their secrets shown. */
@@ -105,7 +107,7 @@ export interface Health {
 
 /** Opens an engine. Connections are made on first use; the schema must be there, see {@link migrateDatabase}. */
 export function openEngine(options: EngineOptions): Engine {
-  const { log, clock = systemClock } = options;
+  const { log, clock = systemClock, limitedRoutes = [] } = options;
   const database = openDatabase({ url: options.databaseUrl, applicationName: options.applicationName ?? 'claimcheck' });
   const signals = listenToSignals({ databaseUrl: options.databaseUrl, clock, log });
   const health = makeProviderHealth({ clock, database, log, signals });
@@ -114,10 +116,13 @@ export function openEngine(options: EngineOptions): Engine {
     health,
     queue: openQueue({
       databaseUrl: options.databaseUrl,
+      limitedRoutes,
+      clock,
       log,
       ...(options.redisUrl !== undefined && { redisUrl: options.redisUrl }),
       ...(options.queuePrefix !== undefined && { prefix: options.queuePrefix }),
     }),
+    limitedRoutes,
     signals,
     assets: openAssetStore({ place: options.s3 ? openS3Place(options.s3) : openDiskPlace(options.assetsFolder), database }),
     webhookSecrets: makeWebhookSecrets({ database, clock, log, signals }, openSecretBox(options.secretKeys ?? [])),

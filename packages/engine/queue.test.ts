@@ -66,7 +66,7 @@ describe.each(QUEUES)('on %s', (queue) => {
     const jobs = await Promise.all(Array.from({ length: 20 }, () => submit()));
     // Other attempts' numbers, because the same entry twice is one.
     for (let attempt = 1; attempt <= 3; attempt++) {
-      await queues.ring(jobs.map(({ id, provider, priority }) => ({ jobId: id, provider, attempt, priority })));
+      await queues.ring(jobs.map(({ id, provider, model, priority }) => ({ jobId: id, provider, model, attempt, priority })));
     }
     for (const { id } of jobs) expect(await waitForEnd(id)).toMatchObject({ state: 'COMPLETED', attempt: 1 });
     await expect.poll(() => owned.doorbells()).toEqual([]);
@@ -115,6 +115,7 @@ describe('a Redis that is away', () => {
     await using owned = await createTestEngine({ queue: 'redis', redisUrl: proxy.through(redisUrl()) });
     owned.startWorker(anUpstream());
     await proxy.refuse();
+    await expect.poll(() => owned.engine.health()).toMatchObject({ queue: 'unreachable' });
     const jobs = await Promise.all(Array.from({ length: 5 }, () => owned.engine.submit(aSubmission(owned.callerId))));
     expect(jobs.map(({ state }) => state)).toEqual(Array.from(jobs, () => 'QUEUED'));
     expect(await owned.engine.health()).toEqual({ database: 'ok', migrations: 'ok', queue: 'unreachable' });

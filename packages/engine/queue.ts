@@ -2,15 +2,21 @@
  * All of BullMQ. An entry is a doorbell: it carries a job's id and means "look in Postgres". Doorbells may be lost or doubled;
  * the claim in Postgres decides. One queue per provider, so that a slow one cannot hold up the others.
  *
+ * Limits are BullMQ's own, of a queue, so they hold for the workers of all processes: an entry is taken when an attempt may start and held
+ * until it is over, whether it starts a run or resumes one. A route with limits of its own has a queue in front of its provider's, its gate:
+ * who has been let through there waits in the provider's queue for what the provider allows.
+ *
  * On Redis when there is a `redisUrl`, else on BullMQ's own Postgres backend: the same code, one factory.
  */
-import { type Log, type Priority, systemClock } from '@claimcheck/core';
-import { createPostgresBackend, Queue, runMigrations, Worker, withBackend } from 'bullmq';
+import { type Clock, type LimitedRoute, type Limits, type Log, type Priority, systemClock } from '@claimcheck/core';
+import { createPostgresBackend, type PostgresQueueBackend, Queue, runMigrations, Worker, withBackend } from 'bullmq';
 import { Redis, type RedisOptions } from 'ioredis';
 import pg from 'pg';
+import { type LimitedQueue, type QueueLimits, queueLimits, setLimits } from './queue-limits.ts';
 
 export interface Doorbell {
   readonly provider: string;
+  readonly model: string;
   readonly jobId: string;
   /** The job's newest attempt: makes the entry's id unique per round, so that ringing twice for one round is harmless. */
   readonly attempt: number;
@@ -18,14 +24,37 @@ export interface Doorbell {
 }
 
 export interface DoorbellQueue {
-  /** @throws when the queue's store does not answer; the sweep rings again. */
+  /** Rings at the gate of the route where it has one, else at the provider. @throws when the store does not answer; the sweep rings again. */
   ring(doorbells: readonly Doorbell[]): Promise<void>;
-  /** Calls `onRing` with a job's id for each doorbell, at most `concurrency` at once. It must not reject. */
-  consume(provider: string, concurrency: number, onRing: (jobId: string) => Promise<void>): Consumer;
+  /**
+   * Rings at the provider for those whose gate has let them through. They go before others of their priority, as they have waited already.
+   * Throws like `ring`.
+   */
+  letThrough(doorbells: readonly Doorbell[]): Promise<void>;
+  /**
+   * Takes doorbells back that nobody has heard yet, of jobs that have ended. Each would use up a start of those that the rate allows, until a
+   * queue in which jobs run out of time does nothing else. Throws like `ring`.
+   */
+  silence(doorbells: readonly Doorbell[]): Promise<void>;
+  /** Starts taking the doorbells of a provider, or of a route's gate. `onRing` must not reject. */
+  consume(options: ConsumeOptions, onRing: (doorbell: Doorbell) => Promise<Answer>): Consumer;
   /** Resolves when the store answers, rejects otherwise. */
   ping(): Promise<void>;
   close(): Promise<void>;
 }
+
+export interface ConsumeOptions {
+  readonly provider: string;
+  /** Of the route whose gate it is; unset for the provider's own queue. */
+  readonly model?: string;
+  /** Doorbells that this process holds at a time. */
+  readonly concurrency: number;
+  /** For the consumers of all processes together; those that are not given are lifted. All must give the same. */
+  readonly limits?: Limits;
+}
+
+/** `left` says that nobody looked: it rings again, before all others, as soon as this consumer is closed. */
+export type Answer = 'answered' | 'left';
 
 export interface Consumer {
   /** Takes no new doorbells, and resolves when the running ones are done. */
@@ -37,56 +66,144 @@ export interface QueueOptions {
   readonly databaseUrl: string;
   /** Separates installations that share a Redis. */
   readonly prefix?: string;
+  /** The routes with limits of their own; none unless given. */
+  readonly limitedRoutes?: readonly LimitedRoute[];
+  readonly clock?: Clock;
   readonly log: Log;
 }
 
 /** A killed worker's doorbell rings again within lockDuration + stalledInterval. BullMQ's defaults would take 60 s. */
-const WORKER_SETTINGS = { lockDuration: 10_000, stalledInterval: 5_000, maxStalledCount: 10 } as const;
+const WORKER_SETTINGS = { lockDuration: 10_000, stalledInterval: 5_000, maxStalledCount: 10, autorun: false } as const;
 /** Nothing is kept: Postgres remembers, and a kept entry would swallow the next ring of the same id. */
 const ENTRY_SETTINGS = { attempts: 1, removeOnComplete: true, removeOnFail: true } as const;
 /** BullMQ takes entries without a priority, 0, before all others, and then the lowest number first. */
 const PRIORITY_NUMBERS = { high: 0, normal: 10, low: 20 } as const satisfies Record<Priority, number>;
+/** How far ahead of their own priority those are who come from a gate. */
+const AHEAD = 5;
 const BULLMQ_SCHEMA = 'bullmq';
+/** Limits are looked at this often: a Redis that was flushed or replaced has lost them. */
+const LIMITS_EVERY_MS = 5_000;
+const LIMITS_AGAIN_MS = 1_000;
 
 export function openQueue(options: QueueOptions): DoorbellQueue {
+  const { clock = systemClock, log, limitedRoutes = [] } = options;
   const store = options.redisUrl === undefined ? openPostgresStore(options) : openRedisStore(options.redisUrl, options);
   const queues = new Map<string, EntryQueue>();
-  const add = async (provider: string, entries: Parameters<EntryQueue['addBulk']>[0]): Promise<void> => {
-    const name = `invoke-${provider}`;
+  const gates = new Set(limitedRoutes.map(({ provider, model }) => queueName(provider, model)));
+
+  async function use<Result>(name: string, work: (queue: EntryQueue) => Promise<Result>): Promise<Result> {
     const queue = queues.get(name) ?? store.openQueue(name);
     queues.set(name, queue);
     try {
-      await queue.addBulk(entries);
+      return await work(queue);
     } catch (error) {
-      // One that was made while the store was away never works again, so the next ring gets another.
+      // One that was made while the store was away never works again, so the next use gets another.
       if (queues.get(name) === queue) queues.delete(name);
       queue.close().catch(() => {});
       throw error;
     }
-  };
-  return {
-    async ring(doorbells) {
-      const byProvider = Map.groupBy(doorbells, ({ provider }) => provider);
-      await Promise.all(
-        Array.from(byProvider, ([provider, rung]) =>
-          add(
-            provider,
-            rung.map(({ jobId, attempt, priority }) => ({
-              name: 'run',
-              data: { jobId },
-              opts: { ...ENTRY_SETTINGS, jobId: `${jobId}-${attempt}`, priority: PRIORITY_NUMBERS[priority] },
-            })),
-          ),
+  }
+
+  async function add(entries: readonly Entry[], nameOf: (entry: Entry) => string, priorityOf: (entry: Entry) => number): Promise<void> {
+    const adding = Array.from(Map.groupBy(entries, nameOf), ([name, added]) =>
+      use(name, (queue) =>
+        queue.addBulk(
+          added.map((data) => ({ name: 'run', data, opts: { ...ENTRY_SETTINGS, jobId: entryId(data), priority: priorityOf(data) } })),
         ),
-      );
+      ),
+    );
+    await Promise.all(adding);
+  }
+
+  /** The queue of the route's gate, where it has one. */
+  function gateOf({ provider, model }: Doorbell): string | undefined {
+    const name = queueName(provider, model);
+    return gates.has(name) ? name : undefined;
+  }
+
+  function ring(doorbells: readonly Doorbell[]): Promise<void> {
+    return add(
+      doorbells.map((doorbell) => entryOf(doorbell, false)),
+      (entry) => gateOf(entry) ?? queueName(entry.provider),
+      ({ priority }) => PRIORITY_NUMBERS[priority],
+    );
+  }
+
+  return {
+    ring,
+    letThrough: (doorbells) =>
+      add(
+        doorbells.map((doorbell) => entryOf(doorbell, true)),
+        ({ provider }) => queueName(provider),
+        ({ priority }) => Math.max(PRIORITY_NUMBERS[priority] - AHEAD, 0),
+      ),
+    async silence(doorbells) {
+      const removing = doorbells.flatMap((doorbell) => {
+        const gate = gateOf(doorbell);
+        const names = [queueName(doorbell.provider), ...(gate === undefined ? [] : [gate])];
+        return names.map((name) => use(name, (queue) => queue.remove(entryId(doorbell))));
+      });
+      await Promise.all(removing);
     },
-    consume: (provider, concurrency, onRing) => store.openWorker(`invoke-${provider}`, concurrency, onRing),
+    consume({ provider, model, concurrency, limits = {} }, onRing) {
+      const name = queueName(provider, model);
+      const stored = queueLimits(limits);
+      const left: Entry[] = [];
+      const worker = store.openWorker(name, Math.min(concurrency, stored.concurrency ?? concurrency), stored, async (entry) => {
+        // Its route has limits that it did not have when the doorbell rang.
+        if (model === undefined && !entry.isLetThrough && gateOf(entry) !== undefined) return ring([entry]);
+        if ((await onRing(entry)) === 'left') left.push(entry);
+      });
+      const stopping = new AbortController();
+      const keeping = keepLimits(name, stored, worker, stopping.signal);
+      return {
+        async close() {
+          stopping.abort();
+          await worker.close();
+          await keeping;
+          const again = add(
+            left,
+            () => name,
+            () => PRIORITY_NUMBERS.high,
+          );
+          await again.catch((error: unknown) => log.warn({ error, queue: name }, 'doorbells not rung'));
+        },
+      };
+    },
     ping: store.ping,
     async close() {
       await Promise.all(Array.from(queues.values(), (queue) => queue.close()));
       await store.close();
     },
   };
+
+  /** Sets a queue's limits, lets its worker take entries from then on, and sets them again when the store has lost them. */
+  async function keepLimits(name: string, limits: QueueLimits, worker: EntryWorker, signal: AbortSignal): Promise<void> {
+    let isRunning = false;
+    while (!signal.aborted) {
+      try {
+        if (await use(name, (queue) => setLimits(queue, limits))) log.info({ queue: name, ...limits }, 'limits set');
+        if (!isRunning && !signal.aborted) worker.run();
+        isRunning = true;
+      } catch (error) {
+        log.warn({ error, queue: name }, 'limits not set');
+      }
+      await clock.sleep(isRunning ? LIMITS_EVERY_MS : LIMITS_AGAIN_MS, signal).catch(() => {});
+    }
+  }
+}
+
+/** Names and ids may contain no colon, and a model's name may contain anything. */
+function queueName(provider: string, model?: string): string {
+  return model === undefined ? `invoke-${provider}` : `invoke-${provider}~${encodeURIComponent(model)}`;
+}
+
+function entryId({ jobId, attempt }: Doorbell): string {
+  return `${jobId}-${attempt}`;
+}
+
+function entryOf({ provider, model, jobId, attempt, priority }: Doorbell, isLetThrough: boolean): Entry {
+  return { provider, model, jobId, attempt, priority, isLetThrough };
 }
 
 /** Creates BullMQ's own tables, which its Postgres backend needs. Calling it again changes nothing. */
@@ -140,21 +257,34 @@ export async function readRedisDurability(redisUrl: string): Promise<RedisDurabi
   }
 }
 
-interface Entry {
-  readonly jobId: string;
+interface Entry extends Doorbell {
+  /** True once the gate of its route has let it through. */
+  readonly isLetThrough: boolean;
 }
 
 /** What is used of a BullMQ queue, whichever store it stands on. */
-interface EntryQueue {
+interface EntryQueue extends LimitedQueue {
   addBulk(entries: { name: string; data: Entry; opts: { jobId: string; attempts: number; priority: number } }[]): Promise<unknown>;
+  remove(id: string): Promise<unknown>;
+  close(): Promise<void>;
+}
+
+interface EntryWorker {
+  run(): void;
   close(): Promise<void>;
 }
 
 interface Store {
   openQueue(name: string): EntryQueue;
-  openWorker(name: string, concurrency: number, onRing: (jobId: string) => Promise<void>): Consumer;
+  /** It takes nothing until it is told to run. */
+  openWorker(name: string, concurrency: number, limits: QueueLimits, onEntry: (entry: Entry) => Promise<void>): EntryWorker;
   ping(): Promise<void>;
   close(): Promise<void>;
+}
+
+/** The rate of a queue once more, as workers know it themselves: it holds among them also while the store has lost its own. */
+function limiterOf({ max, duration }: QueueLimits): { readonly limiter?: { readonly max: number; readonly duration: number } } {
+  return max === undefined || duration === undefined ? {} : { limiter: { max, duration } };
 }
 
 function openRedisStore(redisUrl: string, { log, prefix }: QueueOptions): Store {
@@ -175,17 +305,13 @@ function openRedisStore(redisUrl: string, { log, prefix }: QueueOptions): Store 
       queue.on('error', (error) => log.warn({ error, queue: name }, 'queue failed'));
       return queue;
     },
-    openWorker(name, concurrency, onRing) {
+    openWorker(name, concurrency, limits, onEntry) {
       // Blocking reads may take long, so no commandTimeout; a silent socket is dropped instead.
       const connection = connect({ maxRetriesPerRequest: null, socketTimeout: 15_000 });
-      const worker = new Worker<Entry>(name, (entry) => onRing(entry.data.jobId), {
-        connection,
-        concurrency,
-        ...WORKER_SETTINGS,
-        ...common,
-      });
+      const settings = { ...WORKER_SETTINGS, ...limiterOf(limits), ...common };
+      const worker = new Worker<Entry>(name, (entry) => onEntry(entry.data), { connection, concurrency, ...settings });
       worker.on('error', (error) => log.warn({ error, queue: name }, 'worker failed'));
-      return worker;
+      return entryWorker(worker, name, log);
     },
     async ping() {
       await producer.ping();
@@ -196,14 +322,17 @@ function openRedisStore(redisUrl: string, { log, prefix }: QueueOptions): Store 
   };
 }
 
+/** Connections for short statements; each worker adds one of its own. */
+const POOL_SIZE = 20;
+
 function openPostgresStore({ databaseUrl, log }: QueueOptions): Store {
-  const backend = withBackend(createPostgresBackend);
+  const backend = withBackend(createPatientBackend);
   // One pool for all queues and workers; each worker keeps one connection of it for LISTEN.
   const pool = new pg.Pool({
     connectionString: databaseUrl,
     application_name: 'claimcheck-queue',
     options: `-c search_path=${BULLMQ_SCHEMA}`,
-    max: 30,
+    max: POOL_SIZE,
     connectionTimeoutMillis: 5_000,
     query_timeout: 10_000,
     keepAlive: true,
@@ -215,14 +344,19 @@ function openPostgresStore({ databaseUrl, log }: QueueOptions): Store {
       queue.on('error', (error) => log.warn({ error, queue: name }, 'queue failed'));
       return queue;
     },
-    openWorker(name, concurrency, onRing) {
-      const worker = new backend.Worker<Entry>(name, (entry) => onRing(entry.data.jobId), {
-        connection: pool,
-        concurrency,
-        ...WORKER_SETTINGS,
-      });
+    openWorker(name, concurrency, limits, onEntry) {
+      pool.options.max += 1;
+      const settings = { ...WORKER_SETTINGS, ...limiterOf(limits) };
+      const worker = new backend.Worker<Entry>(name, (entry) => onEntry(entry.data), { connection: pool, concurrency, ...settings });
       worker.on('error', (error) => log.warn({ error, queue: name }, 'worker failed'));
-      return worker;
+      const { run, close } = entryWorker(worker, name, log);
+      return {
+        run,
+        async close() {
+          await close();
+          pool.options.max -= 1;
+        },
+      };
     },
     async ping() {
       await pool.query('select 1');
@@ -230,5 +364,31 @@ function openPostgresStore({ databaseUrl, log }: QueueOptions): Store {
     async close() {
       await pool.end();
     },
+  };
+}
+
+const FULL_QUEUE_WAIT_MS = 250;
+
+/**
+ * BullMQ's Postgres backend ends the wait for an entry at once while any waits, also where the queue's concurrency lets nobody take it: a worker
+ * that finds the queue full would ask some hundred times a second. Who finishes an entry takes the next one without this wait.
+ */
+function createPatientBackend(...options: Parameters<typeof createPostgresBackend>): PostgresQueueBackend {
+  const backend = createPostgresBackend(...options);
+  const waitForJob = backend.waitForJob.bind(backend);
+  backend.waitForJob = async (timeoutSeconds) => {
+    if (!(await backend.isMaxed())) return waitForJob(timeoutSeconds);
+    await systemClock.sleep(FULL_QUEUE_WAIT_MS);
+    return null;
+  };
+  return backend;
+}
+
+function entryWorker(worker: { run(): Promise<void>; close(): Promise<void> }, name: string, log: Log): EntryWorker {
+  return {
+    run() {
+      worker.run().catch((error: unknown) => log.warn({ error, queue: name }, 'worker failed'));
+    },
+    close: () => worker.close(),
   };
 }

@@ -14,6 +14,7 @@ import { type Catalog, type JsonText, type Run, type Step, TerminalError, toJson
 import { makeAttemptEnd, type OpenAttempt } from './attempt-end.ts';
 import { coalesce } from './coalesce.ts';
 import type { EngineContext } from './context.ts';
+import { openGates } from './gates.ts';
 import { owe } from './owe.ts';
 import { waitOf } from './provider-health.ts';
 import type { Consumer } from './queue.ts';
@@ -95,8 +96,8 @@ export function startWorker(context: EngineContext, settle: Settle, ring: Ring, 
   const end = makeAttemptEnd(context, { catalog, router, settle, ring });
   const held = new Map<string, HeldAttempt>();
   const stopping = new AbortController();
-  /** Jobs that wait for somebody else: rung for when this worker takes no more doorbells, lest it swallow them itself. */
-  const unanswered = new Set<string>();
+  /** Jobs that were given back: rung for when this worker takes no more doorbells, lest it swallow them itself. */
+  const givenBack = new Set<string>();
   const byJob = { keyOf: ({ jobId }: { readonly jobId: string }) => jobId };
   const claim = coalesce(
     (claims: readonly Claim[]) =>
@@ -120,15 +121,18 @@ export function startWorker(context: EngineContext, settle: Settle, ring: Ring, 
   }, byJob);
 
   const consumers: Consumer[] = Array.from(upstreams, ([provider, upstream]) =>
-    queue.consume(provider, upstream.concurrency ?? CONCURRENCY, async (jobId) => {
+    queue.consume({ provider, concurrency: upstream.concurrency ?? CONCURRENCY, limits: upstream.limits ?? {} }, async ({ jobId }) => {
+      if (stopping.signal.aborted) return 'left';
       try {
         await answerDoorbell(jobId, provider, upstream);
       } catch (error) {
         // The lease runs out and the sweep gives the job to somebody else.
         log.error({ error, jobId, provider }, 'attempt abandoned');
       }
+      return 'answered';
     }),
   );
+  const gates = openGates(context, new Set(upstreams.keys()));
   const unsubscribeEnded = signals.on('ended', (changed) => {
     if (changed === 'all') return;
     for (const id of changed) held.get(id)?.control.abort(new AttemptStopped('ended'));
@@ -145,10 +149,6 @@ export function startWorker(context: EngineContext, settle: Settle, ring: Ring, 
   const renewing = keepLeases();
 
   async function answerDoorbell(jobId: string, provider: string, upstream: Upstream): Promise<void> {
-    if (stopping.signal.aborted) {
-      unanswered.add(jobId);
-      return;
-    }
     const admission = await admit(jobId, provider);
     if (admission === 'sent away') return;
     const callbackToken = publicUrl !== undefined && upstream.receive ? newCallbackToken() : undefined;
@@ -284,7 +284,7 @@ export function startWorker(context: EngineContext, settle: Settle, ring: Ring, 
     log.info({ jobId: job.id, attempt: job.attempt, provider: job.provider, reason }, 'attempt stopped');
     if (reason === 'stopping') {
       const released = await end.release(job);
-      if (released) unanswered.add(released.id);
+      if (released) givenBack.add(released.id);
     }
     if (reason === 'ended' && handle !== undefined && upstream.cancel) {
       try {
@@ -342,9 +342,9 @@ export function startWorker(context: EngineContext, settle: Settle, ring: Ring, 
         () => interrupt(held.values()),
         () => {},
       );
-      await Promise.all(consumers.map((consumer) => consumer.close()));
+      await Promise.all([gates.close(), ...consumers.map((consumer) => consumer.close())]);
       closed.abort();
-      const waiting = await listWaiting(database.sql, [...unanswered]).catch(() => []);
+      const waiting = await listWaiting(database.sql, [...givenBack]).catch(() => []);
       // If it fails the sweep rings.
       await queue.ring(waiting.map(doorbellOf)).catch((error: unknown) => log.warn({ error }, 'doorbells not rung'));
       await Promise.all([late, renewing]);

@@ -62,8 +62,14 @@ export function makeSubmit(context: EngineContext, ring: Ring): Submit {
 }
 
 /** The doorbell of a job as it stands. */
-export function doorbellOf(job: Pick<Job, 'id' | 'provider' | 'attempt' | 'priority'>): Doorbell {
-  return { jobId: job.id, provider: job.provider, attempt: job.attempt, priority: job.priority };
+export function doorbellOf({
+  id,
+  provider,
+  model,
+  attempt,
+  priority,
+}: Pick<Job, 'id' | 'provider' | 'model' | 'attempt' | 'priority'>): Doorbell {
+  return { jobId: id, provider, model, attempt, priority };
 }
 
 /** Rings a doorbell in the background. One that fails is only logged: the sweep rings for every job that stays silent. */

@@ -1,5 +1,5 @@
 /** What the sweep looks for: jobs whose time has come, to be rung, ended or removed. Small batches, which several sweeps may share. */
-import { PRIORITIES, type Priority } from '@claimcheck/core';
+import { PRIORITIES, type Priority, type State } from '@claimcheck/core';
 import type { SqlLike } from './connection.ts';
 import type { Ownership } from './transitions.ts';
 
@@ -18,6 +18,7 @@ export async function listPoisonous(
 export interface Waiting {
   readonly id: string;
   readonly provider: string;
+  readonly model: string;
   readonly attempt: number;
   readonly priority: Priority;
 }
@@ -30,7 +31,7 @@ export async function listDue(sql: SqlLike, limit: number): Promise<readonly Wai
       order by available_at limit ${limit} for no key update skip locked
     )
     update jobs set rung_at = db_now() from due where jobs.id = due.id
-    returning jobs.id, jobs.provider, jobs.attempt, jobs.priority`;
+    returning jobs.id, jobs.provider, jobs.model, jobs.attempt, jobs.priority`;
   return rows.map(toWaiting);
 }
 
@@ -47,6 +48,7 @@ export async function nextDueInMs(sql: SqlLike): Promise<number | undefined> {
 interface WaitingRow {
   readonly id: string;
   readonly provider: string;
+  readonly model: string;
   readonly attempt: number;
   readonly priority: number;
 }
@@ -58,8 +60,32 @@ function toWaiting({ priority, ...job }: WaitingRow): Waiting {
 /** Of these jobs, those that wait. */
 export async function listWaiting(sql: SqlLike, ids: readonly string[]): Promise<readonly Waiting[]> {
   const rows = await sql<WaitingRow[]>`
-    select id, provider, attempt, priority from jobs where id = any(${ids}::uuid[]) and state = 'QUEUED' and available_at <= db_now()`;
+    select id, provider, model, attempt, priority from jobs where id = any(${ids}::uuid[]) and state = 'QUEUED' and available_at <= db_now()`;
   return rows.map(toWaiting);
+}
+
+/** The attempt that follows the one of this number, of a job at a provider. */
+export interface RungAttempt {
+  readonly jobId: string;
+  readonly provider: string;
+  readonly attempt: number;
+}
+
+/** `waiting` may start now. Undefined for an attempt that is over, put off, or to be made elsewhere. */
+export type RungState = 'waiting' | 'started' | undefined;
+
+/** Where these attempts stand, in their order. */
+export async function readRungStates(sql: SqlLike, rung: readonly RungAttempt[]): Promise<readonly RungState[]> {
+  const rows = await sql<{ position: number; state: State }[]>`
+    select position::integer, state
+    from unnest(
+      ${rung.map(({ jobId }) => jobId)}::uuid[], ${rung.map(({ provider }) => provider)}::text[], ${rung.map(({ attempt }) => attempt)}::integer[]
+    ) with ordinality as rung (job_id, provider, attempt, position)
+    join jobs on jobs.id = rung.job_id and jobs.provider = rung.provider
+    where (state = 'QUEUED' and jobs.attempt = rung.attempt and available_at <= db_now())
+      or (state = 'PROCESSING' and jobs.attempt = rung.attempt + 1)`;
+  const states = new Map(rows.map(({ position, state }) => [position, state === 'QUEUED' ? 'waiting' : 'started'] as const));
+  return rung.map((_, index) => states.get(index + 1));
 }
 
 /** Jobs that wait although they are due and whose doorbell may have been lost; marks them as rung. */
@@ -75,7 +101,7 @@ export async function listSilent(
       order by id limit ${options.limit} for no key update skip locked
     )
     update jobs set rung_at = db_now() from silent where jobs.id = silent.id
-    returning jobs.id, jobs.provider, jobs.attempt, jobs.priority`;
+    returning jobs.id, jobs.provider, jobs.model, jobs.attempt, jobs.priority`;
   return rows.map(toWaiting);
 }
 

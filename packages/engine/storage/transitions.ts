@@ -260,8 +260,10 @@ export async function moveJobs(sql: SqlLike, moves: readonly Move[]): Promise<re
       from locked, input
       where jobs.id = locked.id and jobs.id = input.job_id and state = 'QUEUED' and provider = old_provider and available_at <= db_now()
       returning jobs.*
+    ), notified as (
+      select pg_notify(${JOBS_CHANNEL}, string_agg(id::text, ',')) from moved having count(*) > 0
     )
-    select * from moved`;
+    select moved.* from moved left join notified on true`;
   return inOrder(moves, rows);
 }
 
