@@ -1,6 +1,6 @@
 /**
- * What OpenAI and the gateways that speak like it have in common: pictures come in the answer, videos are made by jobs, and errors have
- * one shape. "Sheet" below is protocols/openai.md.
+ * What OpenAI and the gateways that speak like it have in common: pictures and words come in the answer, videos are made by jobs, and errors
+ * have one shape. "Sheet" below is protocols/openai.md.
  */
 import {
   isJsonObject,
@@ -29,22 +29,29 @@ export interface Vendor {
   usageIn(answer: JsonObject): Usage;
 }
 
-/** Pictures are made while the caller waits, so the answer may take minutes; undici itself gives up after five. */
-const PICTURE_TIMEOUT_MS = 290_000;
+/** What is made while the caller waits may take minutes; undici itself gives up after five. */
+const HELD_TIMEOUT_MS = 290_000;
 /** Ten pictures of a few megabytes each, in base64. */
 const PICTURE_BYTES_MAX = 60_000_000;
-const VIDEO_PREFIX = 'video:';
 /** Codes of an account that cannot pay, whose statuses are 429 for the first and 400 for the others: neither later nor another input would help. */
 const UNPAID_CODES: ReadonlySet<string> = new Set(['insufficient_quota', 'billing_hard_limit_reached', 'billing_not_active']);
 
+export type Kind = 'picture' | 'video' | 'chat';
+
 /**
- * What a run asks for. The id of a model says nothing of its kind, so routes to videos write `video:` in front of it; all others make
+ * What a run asks for. The id of a model says nothing of its kind, so routes write `video:` or `chat:` in front of it; all others make
  * pictures.
  */
-export function readModel(run: Run): { readonly kind: 'picture' | 'video'; readonly model: string } {
-  return run.model.startsWith(VIDEO_PREFIX)
-    ? { kind: 'video', model: run.model.slice(VIDEO_PREFIX.length) }
-    : { kind: 'picture', model: run.model };
+export function readModel(run: Run): { readonly kind: Kind; readonly model: string } {
+  const [, kind, model] = /^(video|chat):(.*)$/s.exec(run.model) ?? [];
+  return model === undefined ? { kind: 'picture', model: run.model } : { kind: kind === 'video' ? 'video' : 'chat', model };
+}
+
+/** What needs no job: the run is over with the answer. Undefined for a video. */
+export async function makeAtOnce(vendor: Vendor, run: Run): Promise<Output | undefined> {
+  const { kind, model } = readModel(run);
+  if (kind === 'video') return undefined;
+  return kind === 'picture' ? makePictures(vendor, run, model) : chat(vendor, run, model);
 }
 
 export interface Request {
@@ -68,19 +75,17 @@ export function request(
 }
 
 /** Makes pictures (sheet, section 3). There is nothing that could be asked for later, so the run is over with the answer. */
-export async function makePictures(vendor: Vendor, run: Run, model: string): Promise<Output> {
+async function makePictures(vendor: Vendor, run: Run, model: string): Promise<Output> {
   // An answer in pieces (`stream`) could not be read, and would have been paid for.
   const { stream: _stream, partial_images: _partial, ...parameters } = run.parameters;
   const answer = await request(vendor, run, {
     path: '/images/generations',
     method: 'POST',
     json: { ...parameters, model },
-    timeoutMs: PICTURE_TIMEOUT_MS,
+    timeoutMs: HELD_TIMEOUT_MS,
     bytesMax: PICTURE_BYTES_MAX,
   });
-  const json = readAnswer(vendor, answer);
-  // Gateways answer 200 with an error as well (protocols/lumenfall.md, section 11).
-  if (isJsonObject(json.error) && json.error.message) throw refusal(vendor, json.error, 'The provider failed.', 'provider_error');
+  const json = resultIn(vendor, readAnswer(vendor, answer));
   const [width, height] = sizeIn(json.size);
   const hints = { contentType: typeNamed(json.output_format), width, height };
   const media: Media[] = [];
@@ -91,6 +96,42 @@ export async function makePictures(vendor: Vendor, run: Run, model: string): Pro
   // It is done and paid for, so another try would only pay again.
   if (media.length === 0) throw new TerminalError('The provider answered without a picture.');
   return { media, ...factsOf({}, vendor.usageIn(json)) };
+}
+
+/** Has a language model answer (protocols/lumenfall.md, section 2). Like pictures, it is over with the answer. */
+async function chat(vendor: Vendor, run: Run, model: string): Promise<Output> {
+  const { stream: _stream, stream_options: _options, ...parameters } = run.parameters;
+  const json = { ...parameters, model };
+  const answer = await request(vendor, run, { path: '/chat/completions', method: 'POST', json, timeoutMs: HELD_TIMEOUT_MS });
+  const completion = resultIn(vendor, readAnswer(vendor, answer));
+  const choices = (Array.isArray(completion.choices) ? completion.choices : []).filter(isJsonObject);
+  const messages = choices.map(({ message }) => (isJsonObject(message) ? message : {}));
+  const texts = messages.map(({ content }) => wordsIn(content)).filter((text) => text !== '');
+  const facts = factsOf({}, vendor.usageIn(completion));
+  if (texts.length > 0) return { media: [], text: texts.join('\n'), ...facts };
+  const refused = messages.map(({ refusal: words }) => words).find((words) => typeof words === 'string');
+  if (refused !== undefined || choices.some(({ finish_reason: reason }) => reason === 'content_filter')) {
+    throw new TerminalError(wordsOf(vendor, { message: refused ?? null }, 'The provider refused the content.'), {
+      code: 'content_refused',
+    });
+  }
+  // Instead of words, such as calls of tools.
+  if (messages.some(({ tool_calls: calls }) => Array.isArray(calls))) return { media: [], json: messages[0] ?? null, ...facts };
+  throw new TerminalError('The provider answered without words.');
+}
+
+/** Text, or the pieces that some models answer in. */
+function wordsIn(content: JsonValue | undefined): string {
+  if (typeof content === 'string') return content;
+  const parts = (Array.isArray(content) ? content : []).filter(isJsonObject);
+  return parts.map(({ text }) => (typeof text === 'string' ? text : '')).join('');
+}
+
+/** Gateways answer 200 with an error as well (protocols/lumenfall.md, section 11). */
+function resultIn(vendor: Vendor, answer: JsonObject): JsonObject {
+  const { error } = answer;
+  if (isJsonObject(error) && error.message) throw refusal(vendor, error, 'The provider failed.', 'provider_error');
+  return answer;
 }
 
 /**

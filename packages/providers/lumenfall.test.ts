@@ -100,6 +100,18 @@ describe('pictures', () => {
   });
 });
 
+test('words come with the answer, with their tokens and what was charged', async () => {
+  const { upstream, vendor } = await simulate();
+  const { run } = aRun({ messages: [{ role: 'user', content: 'hello fox' }] }, { model: 'chat:google/gemini-3' });
+  expect(await upstream.start(run)).toEqual({
+    kind: 'finished',
+    output: { media: [], text: 'You said: hello fox', usage: { inputTokens: 2, outputTokens: 4, usd: 0.0002 } },
+  });
+  expect(vendor.requests[0]).toMatchObject({ path: '/openai/v1/chat/completions', body: { model: 'google/gemini-3' } });
+  vendor.inject('refuse');
+  expect(await providerErrorOf(upstream.start(run))).toMatchObject({ name: 'TerminalError', code: 'content_refused' });
+});
+
 describe('videos', () => {
   test('are submitted with the key of the job, and without the mark of their route', async () => {
     const { upstream, vendor } = await simulate(60_000);

@@ -1,6 +1,6 @@
 /**
- * Lumenfall, a gateway that speaks like OpenAI: pictures come in the answer; videos, for models that are written `video:<id>`, are jobs
- * that are polled, or tell of their end by a signed webhook. "Sheet" below is protocols/lumenfall.md.
+ * Lumenfall, a gateway that speaks like OpenAI: pictures come in the answer, and so do words, of models that are written `chat:<id>`; videos, of
+ * those that are written `video:<id>`, are jobs that are polled, or tell of their end by a signed webhook. "Sheet" below is protocols/lumenfall.md.
  */
 import {
   type Callback,
@@ -26,7 +26,7 @@ import {
   deleteVideo,
   type Handle,
   handleOf,
-  makePictures,
+  makeAtOnce,
   progressOf,
   readAnswer,
   readModel,
@@ -73,8 +73,9 @@ const lumenfall: Provider<z.infer<typeof settings>> = {
 export default lumenfall;
 
 async function start(vendor: Vendor, run: Run): Promise<Step> {
-  const { kind, model } = readModel(run);
-  if (kind === 'picture') return { kind: 'finished', output: await makePictures(vendor, run, model) };
+  const output = await makeAtOnce(vendor, run);
+  if (output) return { kind: 'finished', output };
+  const { model } = readModel(run);
   const { webhook_url: _webhook, ...parameters } = run.parameters;
   const callbackUrl = callbackOf(vendor, run);
   const json = {

@@ -117,6 +117,80 @@ describe('pictures', () => {
   });
 });
 
+describe('words', () => {
+  const MESSAGES = [{ role: 'user', content: 'hello there fox' }];
+  const chat = (parameters: JsonObject = { messages: MESSAGES }, model = 'chat:gpt-5-mini') => aRun(parameters, { model }).run;
+  const answered = async (body: JsonObject) => (await answering({ body })).start(chat());
+
+  test('are asked for in one piece, and come with what they cost', async () => {
+    const { upstream, vendor, key } = await simulate();
+    expect(await upstream.start(chat({ messages: MESSAGES, temperature: 0, stream: true, stream_options: {} }))).toEqual({
+      kind: 'finished',
+      output: { media: [], text: 'You said: hello there fox', usage: { inputTokens: 3, outputTokens: 5 } },
+    });
+    expect(vendor.requests[0]).toMatchObject({
+      method: 'POST',
+      path: '/v1/chat/completions',
+      headers: { authorization: `Bearer ${key}` },
+      body: { model: 'gpt-5-mini', messages: MESSAGES, temperature: 0 },
+    });
+    expect(vendor.requests[0]?.body).not.toHaveProperty('stream');
+    expect(vendor.submitted).toBe(1);
+  });
+
+  test('in pieces, or of several choices, are one text', async () => {
+    const content = [
+      { type: 'text', text: 'a ' },
+      { type: 'text', text: 'fox' },
+      { type: 'image', text: null },
+    ];
+    expect(await answered({ choices: [{ message: { content } }, { message: { content: 'or two' } }] })).toMatchObject({
+      output: { text: 'a fox\nor two' },
+    });
+  });
+
+  test('that are refused end the run: with the words of the model, by a filter, or by an error', async () => {
+    const { upstream, vendor } = await simulate();
+    vendor.inject('refuse');
+    const refused = { name: 'TerminalError', code: 'content_refused' };
+    expect(await providerErrorOf(upstream.start(chat()))).toMatchObject({ ...refused, message: 'I cannot help with that.' });
+    const filtered = { choices: [{ message: { content: '' }, finish_reason: 'content_filter' }] };
+    expect(await providerErrorOf(answered(filtered))).toMatchObject({ ...refused, message: 'The provider refused the content.' });
+    const error = { message: 'not this', code: 'content_policy_violation' };
+    expect(await providerErrorOf((await answering({ status: 400, body: { error } })).start(chat()))).toMatchObject(refused);
+  });
+
+  test('that are calls of tools instead are JSON', async () => {
+    const message = { role: 'assistant', content: null, tool_calls: [{ id: 'c1', type: 'function' }] };
+    expect(await answered({ choices: [{ message }] })).toEqual({ kind: 'finished', output: { media: [], json: message } });
+  });
+
+  test.each([[{ choices: [] }], [{}], [{ choices: [{ message: { content: null } }] }], [{ choices: [7] }]])(
+    'that are missing in %j end the run, as another try would only pay again',
+    async (body) => {
+      expect(await providerErrorOf(answered(body))).toMatchObject({ name: 'TerminalError', code: 'provider_error' });
+    },
+  );
+
+  test('without messages, or of an unknown model, are refused before anything is paid for', async () => {
+    const { upstream, vendor } = await simulate();
+    expect(await providerErrorOf(upstream.start(chat({})))).toMatchObject({ name: 'TerminalError', code: 'invalid_input' });
+    const unknown = upstream.start(chat({ messages: MESSAGES }, 'chat:unknown-1'));
+    expect(await providerErrorOf(unknown)).toMatchObject({ name: 'TerminalError', isProvidersOnly: true });
+    expect(vendor.submitted).toBe(0);
+  });
+
+  test.each([
+    ['500', false],
+    ['html', true],
+    ['truncated', true],
+  ] as const)('answered with %s are tried again, and may have been paid for: %s', async (fault, mayHaveStarted) => {
+    const { upstream, vendor } = await simulate();
+    vendor.inject(fault);
+    expect(await providerErrorOf(upstream.start(chat()))).toMatchObject({ name: 'RetryableError', mayHaveStarted });
+  });
+});
+
 describe('videos', () => {
   test('are submitted as JSON, without the mark of their route', async () => {
     const { upstream, vendor } = await simulate(60_000);

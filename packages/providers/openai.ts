@@ -1,6 +1,6 @@
 /**
- * OpenAI, and whatever speaks like it at `OPENAI_BASE_URL`: pictures (`POST /images/generations`), and videos (`POST /videos`) for models
- * that are written `video:<id>`. The vendor's webhooks are set up per account and not per run, so runs are polled. "Sheet" below is
+ * OpenAI, and whatever speaks like it at `OPENAI_BASE_URL`: pictures (`POST /images/generations`), words (`POST /chat/completions`) of models
+ * that are written `chat:<id>`, and videos (`POST /videos`) of those that are written `video:<id>`. The vendor's webhooks are set up per account and not per run, so runs are polled. "Sheet" below is
  * protocols/openai.md.
  */
 import { isJsonObject, type Media, type Provider, RetryableError, type Run, type Step, TerminalError } from '@claimcheck/core';
@@ -17,7 +17,7 @@ import {
   deleteVideo,
   type Handle,
   handleOf,
-  makePictures,
+  makeAtOnce,
   progressOf,
   readAnswer,
   readModel,
@@ -67,8 +67,9 @@ const openai: Provider<z.infer<typeof settings>> = {
 export default openai;
 
 async function start(vendor: Vendor, run: Run): Promise<Step> {
-  const { kind, model } = readModel(run);
-  if (kind === 'picture') return { kind: 'finished', output: await makePictures(vendor, run, model) };
+  const output = await makeAtOnce(vendor, run);
+  if (output) return { kind: 'finished', output };
+  const { model } = readModel(run);
   // JSON is what some of the vendor's own clients send, so it needs no form (sheet, section 6).
   const answer = await request(vendor, run, { path: '/videos', method: 'POST', json: { ...run.parameters, model } });
   const video = readAnswer(vendor, answer);

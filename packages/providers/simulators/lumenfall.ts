@@ -1,5 +1,5 @@
 /**
- * Speaks Lumenfall's wire: pictures, videos with signed webhooks, the secret of these, models and dry runs, all under both of its prefixes.
+ * Speaks Lumenfall's wire: pictures, words, videos with signed webhooks, the secret of these, models and dry runs, all under both of its prefixes.
  * A model whose name begins with `unknown` does not exist; one that begins with `broke` finds the balance empty. Pictures and videos may
  * have any size but `0x0`. "Sheet" below is protocols/lumenfall.md.
  */
@@ -8,7 +8,8 @@ import type { ServerResponse } from 'node:http';
 import { systemClock } from '@claimcheck/core';
 import { isOnThisMachine, postCallback } from './_callbacks.ts';
 import { answerFault, answerServed, type ErrorStyle, PNG } from './_faulty.ts';
-import { type Fields, fieldsOf } from './_openai-form.ts';
+import { completionOf } from './_openai-chat.ts';
+import { type Fields, fieldsOf, isFields } from './_openai-form.ts';
 import { answerJson, openFaults, type SimulatedRequest, type Simulator, serve } from './simulator.ts';
 
 const KEY = 'lmnfl_0123.456789abcdef';
@@ -58,6 +59,7 @@ const lumenfall: Simulator = {
       const path = whole.replace(/^(\/openai)?\/v1(?=\/)/, '');
       const isDryRun = new URLSearchParams(query).get('dryRun') === 'true';
       if (method === 'POST' && path === '/images/generations') return makePictures(request, response, isDryRun);
+      if (method === 'POST' && path === '/chat/completions') return chat(request, response, isDryRun);
       if (method === 'POST' && path === '/videos') return makeVideo(request, response, isDryRun);
       if (method === 'GET' && path === '/models')
         return answerServed(faults, response, 200, { object: 'list', data: [modelOf('hidream-i1-fast')] });
@@ -98,6 +100,18 @@ const lumenfall: Simulator = {
         data: Array.from({ length: wanted }, picture),
         metadata: { model, executed_model: `${provider}/${model}`, provider, provider_name: provider, cost: 0.01, cost_currency: 'USD' },
       });
+    }
+
+    async function chat({ body }: SimulatedRequest, response: ServerResponse, isDryRun: boolean): Promise<void> {
+      const fields = isFields(body) ? body : {};
+      const completion = completionOf(fields, newId('req'), seconds(systemClock.now()));
+      if (!completion) return answerJson(response, 400, errorBody('messages are required.', 'INVALID_REQUEST', 'invalid_request_error'));
+      if (isDryRun) return answerQuote(fields, response);
+      submitted += 1;
+      await systemClock.sleep(runMs, closed.signal);
+      if (faults.take('refuse')) return answerJson(response, 400, errorBody(REFUSED.message, REFUSED.code));
+      const metadata = { executed_model: `openrouter/${fields.model}`, provider: 'openrouter', cost: 0.0002, cost_currency: 'USD' };
+      answerServed(faults, response, 200, { ...completion, metadata });
     }
 
     /** Sheet, section 9. The same key finds the video that there is already. */

@@ -1,5 +1,5 @@
 /**
- * Speaks OpenAI's wire: pictures, videos and models. A model whose name begins with `unknown` does not exist; those that begin with
+ * Speaks OpenAI's wire: pictures, words, videos and models. A model whose name begins with `unknown` does not exist; those that begin with
  * `gpt-image` answer in base64, others with links unless asked. Pictures and videos may have any size but `0x0`. "Sheet" below is
  * protocols/openai.md.
  */
@@ -7,7 +7,8 @@ import { randomBytes } from 'node:crypto';
 import type { ServerResponse } from 'node:http';
 import { systemClock } from '@claimcheck/core';
 import { answerFault, answerServed, type ErrorStyle, PNG } from './_faulty.ts';
-import { type Fields, fieldsOf } from './_openai-form.ts';
+import { completionOf } from './_openai-chat.ts';
+import { type Fields, fieldsOf, isFields } from './_openai-form.ts';
 import { answerJson, openFaults, type SimulatedRequest, type Simulator, serve } from './simulator.ts';
 
 const KEY = 'sk-0123456789abcdef';
@@ -53,6 +54,7 @@ const openai: Simulator = {
       }
       if (await answerFault(faults, response, STYLE, closed.signal)) return;
       if (method === 'POST' && path === '/v1/images/generations') return makePictures(request, response);
+      if (method === 'POST' && path === '/v1/chat/completions') return chat(request, response);
       if (method === 'POST' && path === '/v1/videos') return makeVideo(request, response);
       if (method === 'GET' && path === '/v1/models')
         return answerServed(faults, response, 200, { object: 'list', data: MODELS.map(modelOf) });
@@ -107,6 +109,20 @@ const openai: Simulator = {
           usage: { input_tokens: 9, input_tokens_details: { text_tokens: 9, image_tokens: 0 }, output_tokens: 272, total_tokens: 281 },
         }),
       });
+    }
+
+    async function chat({ body }: SimulatedRequest, response: ServerResponse): Promise<void> {
+      const fields = isFields(body) ? body : {};
+      const model = String(fields.model);
+      const completion = completionOf(fields, newId('chatcmpl'), Math.floor(systemClock.now() / 1000), faults.take('refuse'));
+      if (!completion)
+        return answerJson(response, 400, errorBody("Missing required parameter: 'messages'.", 'invalid_request_error', null));
+      if (model.startsWith('unknown')) {
+        return answerJson(response, 404, errorBody(`The model '${model}' does not exist.`, 'invalid_request_error', 'model_not_found'));
+      }
+      submitted += 1;
+      await systemClock.sleep(runMs, closed.signal);
+      answerServed(faults, response, 200, completion);
     }
 
     async function makeVideo(request: SimulatedRequest, response: ServerResponse): Promise<void> {
