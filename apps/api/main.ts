@@ -1,6 +1,6 @@
 /** `npm run start:api`: the API alone, against DATABASE_URL (and REDIS_URL). */
 import { loadCatalog } from '@claimcheck/catalog';
-import { runProcess } from '@claimcheck/core';
+import { limitedRoutes, runProcess } from '@claimcheck/core';
 import { loadDialects, webhookEncoder } from '@claimcheck/dialects';
 import { connectEngine, openLog } from '@claimcheck/engine';
 import { loadProviders, openProviders } from '@claimcheck/providers';
@@ -23,6 +23,7 @@ await runProcess(async (signal) => {
     signal,
     applicationName: 'claimcheck-api',
     needsSecretKey: true,
+    limitedRoutes: limitedRoutes(catalog.list()),
     encodeWebhook: webhookEncoder(dialects, { statusNumbering: variables.WEBHOOK_STATUS_NUMBERING }),
   });
   const api = await startApi({

@@ -1,7 +1,7 @@
 /** Everything in one process: API, worker and dispatcher, with an embedded Postgres unless DATABASE_URL names another. */
 import { startApi } from '@claimcheck/api';
 import { loadCatalog } from '@claimcheck/catalog';
-import { type Environment, type Log, type Running, StartError } from '@claimcheck/core';
+import { type Environment, type Log, limitedRoutes, type Running, StartError } from '@claimcheck/core';
 import { loadDialects, webhookEncoder } from '@claimcheck/dialects';
 import { startDispatcherApp } from '@claimcheck/dispatcher';
 import {
@@ -68,6 +68,7 @@ export async function startStandalone({ variables, environment, log, signal }: S
     signal,
     applicationName: 'claimcheck',
     needsSecretKey: true,
+    limitedRoutes: limitedRoutes(catalog.list()),
     encodeWebhook: webhookEncoder(dialects, { statusNumbering: variables.WEBHOOK_STATUS_NUMBERING }),
   });
   started.defer(() => engine.close());

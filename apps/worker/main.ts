@@ -1,6 +1,6 @@
 /** `npm run start:worker`: a worker alone, against DATABASE_URL (and REDIS_URL). */
 import { loadCatalog } from '@claimcheck/catalog';
-import { runProcess } from '@claimcheck/core';
+import { limitedRoutes, runProcess } from '@claimcheck/core';
 import { loadDialects, webhookEncoder } from '@claimcheck/dialects';
 import { connectEngine, openLog } from '@claimcheck/engine';
 import { loadProviders, openProviders } from '@claimcheck/providers';
@@ -22,6 +22,7 @@ await runProcess(async (signal) => {
     signal,
     applicationName: 'claimcheck-worker',
     needsSecretKey: false,
+    limitedRoutes: limitedRoutes(catalog.list()),
     encodeWebhook: webhookEncoder(await loadDialects(), { statusNumbering: variables.WEBHOOK_STATUS_NUMBERING }),
   });
   const worker = startWorkerApp({ engine, catalog, providers, variables, log });

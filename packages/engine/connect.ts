@@ -1,5 +1,5 @@
 /** Opens the engine for a process of the service: waits for its servers, checks the schema, connects. */
-import { type Job, type Log, StartError, systemClock, type WebhookMessage } from '@claimcheck/core';
+import { type Job, type LimitedRoute, type Log, StartError, systemClock, type WebhookMessage } from '@claimcheck/core';
 import { type Engine, openEngine } from './index.ts';
 import { waitForDatabase, waitForRedis } from './migrate.ts';
 import { readRedisDurability } from './queue.ts';
@@ -19,6 +19,8 @@ export interface ConnectOptions {
   readonly log: Log;
   readonly applicationName: string;
   readonly encodeWebhook: (job: Job) => WebhookMessage;
+  /** As EngineOptions. */
+  readonly limitedRoutes?: readonly LimitedRoute[];
   /** True for a process that signs webhooks or shows their secrets: without SECRET_KEY it does not start. */
   readonly needsSecretKey: boolean;
   /** Ends the waiting. */
