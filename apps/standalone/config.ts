@@ -11,6 +11,8 @@ export type StandaloneVariables = z.infer<typeof standalone>;
 const tool = z.object({ DATABASE_URL: engineSettings.DATABASE_URL, DATA_DIR: engineSettings.DATA_DIR });
 export type ToolVariables = z.infer<typeof tool>;
 
+const models = z.object({ MODELS_DIR: apiSettings.MODELS_DIR });
+
 /** The environment as it is: adapters declare their own variables, so the app hands it on to them. */
 export const environment: Environment = process.env;
 
@@ -22,4 +24,9 @@ export function readStandaloneConfig(): StandaloneVariables {
 /** What the command-line tools need to find the database. @throws ConfigError. */
 export function readToolConfig(): ToolVariables {
   return readConfig(tool, environment);
+}
+
+/** What the commands about models need. @throws ConfigError. */
+export function readModelsConfig(): z.infer<typeof models> {
+  return readConfig(models, environment);
 }
