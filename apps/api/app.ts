@@ -54,17 +54,22 @@ export function createApp(deps: AppDeps): Hono {
 
   for (const dialect of deps.dialects) mount(app, deps, dialect);
 
+  const dialectOf = (path: string) => deps.dialects.find(({ paths = [] }) => paths.some((start) => isBelow(path, start))) ?? native;
   app.notFound((c) =>
     answerError(
       deps,
-      native,
+      dialectOf(c.req.path),
       c,
       new AppError('unknown_path', `There is nothing at ${c.req.method} ${c.req.path}; the README lists every endpoint.`),
     ),
   );
   // Whatever slips through a route's own handling must not reach the client as it is.
-  app.onError((error, c) => answerError(deps, native, c, error));
+  app.onError((error, c) => answerError(deps, dialectOf(c.req.path), c, error));
   return app;
+}
+
+function isBelow(path: string, start: string): boolean {
+  return path === start || path.startsWith(`${start}/`);
 }
 
 type Handler = (c: Context) => Response | Promise<Response>;

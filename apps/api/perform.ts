@@ -2,6 +2,7 @@
 import {
   AppError,
   type ExactJson,
+  type Followed,
   fromJsonText,
   isId,
   isJsonObject,
@@ -13,6 +14,7 @@ import {
   type OperationKind,
   type Operations,
   objectFrom,
+  type Quote,
   readWebhookOptions,
   routeOf,
   SANDBOX,
@@ -21,11 +23,12 @@ import {
   type WebhookOptions,
   type WireRequest,
 } from '@claimcheck/core';
-import type { JobReference, KeyOwner } from '@claimcheck/engine';
+import type { JobReference, KeyOwner, Submitted } from '@claimcheck/engine';
 import type { AppDeps } from './app.ts';
 import { idempotencyOf } from './idempotency.ts';
 import { isDeliveryOperation, performDeliveries } from './perform-deliveries.ts';
 import { listModels, readModel, unknownModel } from './perform-models.ts';
+import { isUploadOperation, performUploads } from './perform-uploads.ts';
 import { performPublic, performWebhooks } from './perform-webhooks.ts';
 import { checkWebhookUrl } from './webhook-url.ts';
 
@@ -46,18 +49,29 @@ export interface Performed {
 
 /** @throws AppError for everything a client can do wrong. */
 export async function perform(deps: AppDeps, performer: Performer, operation: Operation): Promise<Performed> {
-  if (operation.kind !== 'submit') return { outcome: await performKnown(deps, performer, operation), isReplay: false };
-  return submit(deps, performer, operation);
+  if (operation.kind === 'submit') {
+    const { isReplay, ...job } = await submit(deps, performer, operation);
+    return { outcome: await waitFor(deps, performer, job, operation.wait), isReplay };
+  }
+  if (operation.kind === 'stream') {
+    const { isReplay, ...job } = await submit(deps, performer, operation.submission);
+    return { outcome: follow(deps, performer, job, 0), isReplay };
+  }
+  return { outcome: await performKnown(deps, performer, operation), isReplay: false };
 }
 
+type KnownOperation = Exclude<Operation, { readonly kind: 'submit' | 'stream' }>;
+
 /** Operations on jobs that exist, and on what belongs to the caller. */
-async function performKnown(deps: AppDeps, performer: Performer, operation: Exclude<Operation, SubmitOperation>): Promise<Outcome> {
+async function performKnown(deps: AppDeps, performer: Performer, operation: KnownOperation): Promise<Outcome> {
   const { engine } = deps;
+  if (isUploadOperation(operation)) return performUploads(engine, performer, operation);
   if (isDeliveryOperation(operation)) return performDeliveries(engine, performer, operation);
   switch (operation.kind) {
     case 'read': {
-      const job = found(await engine.read(referenceTo(operation.id, performer)), operation.id);
-      return waitFor(deps, performer, job, operation.wait);
+      const reference = referenceTo(operation.id, performer);
+      const job = await waitFor(deps, performer, found(await engine.read(reference), operation.id), operation.wait);
+      return operation.withLogs ? { ...job, logs: await engine.readLogs(reference) } : job;
     }
     case 'cancel':
       return found(await engine.cancel(referenceTo(operation.id, performer)), operation.id);
@@ -80,8 +94,10 @@ async function performKnown(deps: AppDeps, performer: Performer, operation: Excl
     case 'follow': {
       const reference = referenceTo(operation.id, performer);
       const job = found(await engine.read(reference), operation.id);
-      return { job, events: engine.follow(reference, operation.after, performer.signal) };
+      return follow(deps, performer, job, operation.after);
     }
+    case 'quote':
+      return quote(deps, performer, operation.submission);
     case 'listModels':
       return listModels(deps);
     case 'readModel':
@@ -93,13 +109,26 @@ async function performKnown(deps: AppDeps, performer: Performer, operation: Excl
   }
 }
 
-async function submit(deps: AppDeps, performer: Performer, operation: SubmitOperation): Promise<Performed> {
-  const { engine, catalog, router } = deps;
+/** A submission that was checked, with the provider that would run it. */
+interface CheckedSubmission extends Omit<SplitRequest, 'parameters'> {
+  readonly model: Model;
+  readonly pinned: string | undefined;
+  readonly provider: string;
+  readonly input: JsonText;
+}
+
+async function check(deps: AppDeps, performer: Performer, operation: SubmitOperation): Promise<CheckedSubmission> {
+  const { catalog, router } = deps;
   const { model, pinned } = resolveModel(deps, operation);
-  const { parameters, webhookUrl, webhookOptions } = splitWebhook(deps, performer, model, operation);
-  const input = catalog.fill(model, parameters);
+  const { parameters, ...webhook } = splitWebhook(deps, performer, model, operation);
+  const input = catalog.fill(model, operation.isText ? catalog.readText(model, parameters) : parameters);
   const { provider } = await router.choose({ model, parameters: JSON.parse(input), pinned });
-  const submitted = await engine.submit({
+  return { model, pinned, provider, input, ...webhook };
+}
+
+async function submit(deps: AppDeps, performer: Performer, operation: SubmitOperation): Promise<Submitted> {
+  const { model, pinned, provider, input, webhookUrl, webhookOptions } = await check(deps, performer, operation);
+  return deps.engine.submit({
     callerId: performer.callerId,
     dialect: performer.dialect,
     model: model.name,
@@ -116,7 +145,20 @@ async function submit(deps: AppDeps, performer: Performer, operation: SubmitOper
     ...(webhookOptions && { webhookOptions }),
     ...(operation.sessionId !== undefined && { sessionId: operation.sessionId }),
   });
-  return { outcome: await waitFor(deps, performer, submitted, operation.wait), isReplay: submitted.isReplay };
+}
+
+/** What a submission would cost where it would run now. */
+async function quote(deps: AppDeps, performer: Performer, submission: SubmitOperation): Promise<Quote> {
+  const { model, provider, input } = await check(deps, performer, submission);
+  const route = routeOf(model, provider);
+  if (!route) throw new Error(`the router chose ${provider}, which has no route to ${model.name}`);
+  const usd = await deps.catalog.estimateUsd(model, route, JSON.parse(input));
+  return { model, route, ...(usd !== undefined && { usd }) };
+}
+
+function follow({ engine }: AppDeps, { callerId, signal }: Performer, job: Job, after: number): Followed {
+  const reference = { id: job.id, callerId };
+  return { job, events: engine.follow(reference, after, signal), read: () => engine.read(reference) };
 }
 
 interface ResolvedModel {

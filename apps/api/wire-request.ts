@@ -6,7 +6,7 @@ import type { Context } from 'hono';
 export const BODY_BYTES_MAX = 1024 * 1024;
 
 export interface ReadOptions {
-  readonly body: 'json' | 'optional json' | 'none';
+  readonly body: 'json' | 'optional json' | 'json or form' | 'none';
   readonly publicUrl?: string;
 }
 
@@ -37,7 +37,7 @@ function decodeParams(params: Readonly<Record<string, string>>): Record<string, 
 
 async function readBody(request: Request, kind: ReadOptions['body']): Promise<ExactJson | undefined> {
   if (kind === 'none') return undefined;
-  if (kind === 'json') {
+  if (kind === 'json' || kind === 'json or form') {
     // Before the body, so that nothing is read that cannot be used.
     checkContentType(request);
     return parseExactJson(decodeUtf8(await readBytes(request)));

@@ -6,6 +6,7 @@ import { CatalogError, type CatalogProblem } from './catalog-error.ts';
 import { costUsd, estimateUsd, roundUsd } from './cost.ts';
 import { type ModelFile, type ReadModelFile, readModelFile } from './model-file.ts';
 import { nearestNames } from './nearest-names.ts';
+import { readTextParameters } from './text-parameters.ts';
 import { sentenceOf } from './parameter-problems.ts';
 import type { KnownProvider } from './route-options.ts';
 
@@ -119,10 +120,10 @@ function nameClashes(modelFiles: readonly ModelFile[]): CatalogProblem[] {
 export function catalogOf(modelFiles: readonly ModelFile[]): Catalog {
   const models = modelFiles.map(({ model }) => model).sort((a, b) => (a.name < b.name ? -1 : 1));
   const byName = new Map(models.flatMap((model) => [model.name, ...model.aliases].map((name) => [name, model])));
-  const files = new Map(modelFiles.map((modelFile) => [modelFile.model, modelFile]));
-  const fileOf = (model: Model) => {
-    const file = files.get(model);
-    if (!file) throw new Error(`Model ${JSON.stringify(model.name)} is not of this catalog`);
+  const files = new Map(modelFiles.map((modelFile) => [modelFile.model.name, modelFile]));
+  const fileOf = ({ name }: Model) => {
+    const file = files.get(name);
+    if (!file) throw new Error(`Model ${JSON.stringify(name)} is not of this catalog`);
     return file;
   };
   const names = [...byName.keys()];
@@ -130,6 +131,7 @@ export function catalogOf(modelFiles: readonly ModelFile[]): Catalog {
     find: (name) => byName.get(name),
     nearest: (name) => nearestNames(name, names),
     list: () => models,
+    readText: (model, parameters) => readTextParameters(model.parameters, parameters),
     declares: (model, parameter) => fileOf(model).schema.names.has(parameter),
     fill(model, parameters) {
       const { schema } = fileOf(model);

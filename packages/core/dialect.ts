@@ -9,6 +9,7 @@ import type { Job, JobEvent, JobPage, Priority, WebhookOptions } from './job.ts'
 import type { ExactJson } from './json.ts';
 import type { Model, Route } from './model.ts';
 import type { State } from './states.ts';
+import type { Upload, UploadOperations } from './upload.ts';
 import type { WebhookKey, WebhookPreferenceChanges, WebhookPreferences, WebhookSecret } from './webhook-signing.ts';
 
 /** A request as dialects see it. */
@@ -21,8 +22,15 @@ export interface WireRequest {
   readonly query: URLSearchParams;
   /** A header by its lower-case name. */
   header(name: string): string | undefined;
-  /** Present when the route says `body: 'json'`, and with `body: 'optional json'` when one was sent. */
+  /** Present when the route says `body: 'json'` or `'json or form'`, and with `body: 'optional json'` when one was sent. */
   readonly body?: ExactJson;
+  /**
+   * True for a form: its body is an object of the parts. `a[b]` has become a member of an object, `a[]` and repeated names a list; files stand in
+   * it as their addresses, and everything else is text, whatever the model wants: see `isText` of a submission.
+   */
+  readonly isForm?: boolean;
+  /** Files of a form, by the names of their parts, in order; stored already. */
+  readonly uploads?: ReadonlyMap<string, readonly Upload[]>;
   /** Base of every URL handed out: PUBLIC_URL, else the request's own origin. No trailing slash. */
   readonly baseUrl: string;
 }
@@ -41,6 +49,8 @@ export interface SubmitOperation {
   readonly provider?: string;
   /** The body of the request: an object whose members are the model's parameters. */
   readonly parameters: ExactJson;
+  /** True when numbers, booleans and objects may have come as text, as in a form: they are read as the model's schema says. */
+  readonly isText?: boolean;
   /** A webhook named outside the body. */
   readonly webhookUrl?: string;
   /** The body's member that names a webhook, unless the model has a parameter of that name. */
@@ -61,10 +71,36 @@ export interface SubmitOperation {
   readonly idempotencyKey?: string;
 }
 
+/** A job with what happens to it from now on. */
+export interface Followed {
+  /** As it was when following began. */
+  readonly job: Job;
+  /** Up to and including the event that ends the job. Ends without it when the service stops: then the client must come again. */
+  readonly events: AsyncIterable<JobEvent>;
+  /** The job as it is now, with its result when it has ended; undefined when it is gone. */
+  read(): Promise<Job | undefined>;
+}
+
+/** What a submission would cost, without making one. */
+export interface Quote {
+  readonly model: Model;
+  /** Of the route that would run it. */
+  readonly route: Route;
+  /** US dollars; undefined where the route has no price. */
+  readonly usd?: number;
+}
+
 /** Every operation with its outcome. Outcomes of a job the caller does not own do not exist: the app answers `not_found`. */
-export interface Operations extends DeliveryOperations {
+export interface Operations extends DeliveryOperations, UploadOperations {
   submit: { operation: SubmitOperation; outcome: Job };
-  read: { operation: { readonly kind: 'read'; readonly id: string; readonly wait?: Wait }; outcome: Job };
+  /** Submits and follows from the first event on. `wait` is not for it. */
+  stream: { operation: { readonly kind: 'stream'; readonly submission: Omit<SubmitOperation, 'wait'> }; outcome: Followed };
+  quote: { operation: { readonly kind: 'quote'; readonly submission: SubmitOperation }; outcome: Quote };
+  /** `withLogs`: the job carries what its run has printed. */
+  read: {
+    operation: { readonly kind: 'read'; readonly id: string; readonly wait?: Wait; readonly withLogs?: boolean };
+    outcome: Job;
+  };
   /** The outcome is the job after the cancellation, or unchanged when it had ended already. */
   cancel: { operation: { readonly kind: 'cancel'; readonly id: string }; outcome: Job };
   /** Removes a job and all it produced, at once. A job that still runs is cancelled first. The outcome is its last state. */
@@ -76,7 +112,7 @@ export interface Operations extends DeliveryOperations {
   /** Events after number `after`, up to and including the one that ends the job. */
   follow: {
     operation: { readonly kind: 'follow'; readonly id: string; readonly after: number };
-    outcome: { readonly job: Job; readonly events: AsyncIterable<JobEvent> };
+    outcome: Followed;
   };
   listModels: { operation: { readonly kind: 'listModels' }; outcome: readonly ModelListing[] };
   /** By name or alias; `unknown_model` for any other. */
@@ -122,12 +158,30 @@ export interface ServerSentEvent {
   readonly data: unknown;
 }
 
+/** Stands in a JSON answer for a file of the asset store: the app writes its bytes there, as base64 or as a data URI. */
+export class InlineFile {
+  readonly token: string;
+  readonly form: 'base64' | 'data URI';
+
+  constructor(token: string, form: 'base64' | 'data URI') {
+    this.token = token;
+    this.form = form;
+  }
+}
+
 export type AnswerBody =
+  /** May hold {@link InlineFile}s anywhere. */
   | { readonly kind: 'json'; readonly value: unknown }
   | { readonly kind: 'text'; readonly text: string; readonly contentType: string }
   /** A file of the asset store, by its token: sent as its bytes with its own content type. */
   | { readonly kind: 'asset'; readonly token: string }
+  /** Data of the events may hold {@link InlineFile}s. */
   | { readonly kind: 'events'; readonly events: AsyncIterable<ServerSentEvent> }
+  /**
+   * Newline-delimited JSON. `heartbeat` is written whenever nothing happens for a while. A stream that cannot be brought to its end, as when the
+   * service stops, is broken off, so that no client takes it for complete.
+   */
+  | { readonly kind: 'lines'; readonly lines: AsyncIterable<unknown>; readonly heartbeat: unknown }
   | { readonly kind: 'empty' };
 
 export interface Answer {
@@ -138,11 +192,14 @@ export interface Answer {
 
 /** One line of a dialect's route table. Build it with {@link on}, which ties the outcome's type to the operation. */
 export interface DialectRoute<Kind extends OperationKind = OperationKind> {
-  readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
+  readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   /** Hono's path syntax; fixed paths win over parameters, earlier lines over later ones. */
   readonly path: string;
-  /** `optional json`: an empty body is none, whatever its content type says. */
-  readonly body: 'json' | 'optional json' | 'none';
+  /**
+   * `optional json`: an empty body is none, whatever its content type says. `json or form`: also multipart/form-data and urlencoded forms, whose
+   * files are stored while they are read.
+   */
+  readonly body: 'json' | 'optional json' | 'json or form' | 'none';
   readonly operation: Kind;
   /** @throws AppError for a request that means nothing. */
   decode(request: WireRequest): Operations[Kind]['operation'];
@@ -156,13 +213,41 @@ export interface WebhookMessage {
   readonly body: string;
 }
 
+/** What a message is signed with. */
+export interface WebhookSigningKeys {
+  readonly callerId: string;
+  /** The caller's secret, `whsec_` and base64; the newest, then those that still sign beside it. */
+  readonly secrets: readonly string[];
+  /** Signs with ed25519, in the caller's name. */
+  signEd25519(bytes: Uint8Array): Uint8Array;
+}
+
 export interface Dialect {
   readonly name: string;
+  /**
+   * Beginnings of paths that are its own, such as `/api/v3`: errors below them are told in its envelope, also those of paths that do not exist.
+   * None for the native dialect, which has the rest.
+   */
+  readonly paths?: readonly string[];
   readonly routes: readonly DialectRoute[];
   /** The error in the vendor's envelope. `error.message` is meant for the client. */
   encodeError(error: AppError): Answer;
   /** The message for a job that has ended. */
   encodeWebhook(job: Job, settings: WebhookSettings): WebhookMessage;
+  /**
+   * Headers that prove where a message comes from in the vendor's own way, for receivers that were written for it. They replace the service's own
+   * of the same name. Unless given, messages are signed as Standard Webhooks only.
+   */
+  signWebhook?(message: SignableMessage, keys: WebhookSigningKeys): Readonly<Record<string, string>>;
+}
+
+export interface SignableMessage {
+  /** The same for every send of a message. */
+  readonly id: string;
+  readonly jobId: string;
+  /** Unix seconds of this send. */
+  readonly timestamp: number;
+  readonly body: string;
 }
 
 export interface WebhookSettings {

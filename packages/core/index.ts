@@ -15,6 +15,7 @@ export * from './output.ts';
 export * from './process.ts';
 export * from './provider.ts';
 export * from './states.ts';
+export * from './upload.ts';
 export * from './webhook-headers.ts';
 export * from './webhook-options.ts';
 export * from './webhook-signing.ts';

@@ -99,6 +99,8 @@ export interface Job {
   readonly finishedAt?: Date;
   /** Those that have ended, oldest first; read together with a job that has ended, or of which one has failed. */
   readonly attempts?: readonly Attempt[];
+  /** What its run has printed, oldest first; only where it was asked for. */
+  readonly logs?: readonly LogLine[];
   /** Jobs ahead of it in the queue of its provider, 0 is next; only while QUEUED. Counted up to 10,000. */
   readonly queuePosition?: number;
 }
@@ -121,7 +123,13 @@ export interface Attempt {
   readonly costUsd?: number;
 }
 
-export const JOB_EVENT_TYPES = ['status', 'progress', 'partial'] as const;
+export interface LogLine {
+  readonly text: string;
+  readonly at: Date;
+}
+
+/** `log`: data is `{lines: string[]}`. `partial`: data is `{text: string}`, what was added to the text of the result since. */
+export const JOB_EVENT_TYPES = ['status', 'progress', 'log', 'partial'] as const;
 export type JobEventType = (typeof JOB_EVENT_TYPES)[number];
 
 /** One thing that happened to a job. `sequence` rises by one per event of the job, from 1. */

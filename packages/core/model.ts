@@ -96,6 +96,8 @@ export interface Catalog {
   estimateUsd(model: Model, route: Route, parameters: JsonObject): Promise<number | undefined>;
   /** US dollars that a run has cost: what the provider says it charged, else by the route's price; undefined where neither is known. */
   costUsd(model: Model, route: Route, parameters: JsonObject, output: Output): Promise<number | undefined>;
+  /** Parameters that may have come as text, as the model's schema wants them; what cannot be read so stays text. */
+  readText(model: Model, parameters: ExactJson): ExactJson;
   /** True when the model itself has a parameter of this name, so that a dialect may not take it for its own. */
   declares(model: Model, parameter: string): boolean;
 }

@@ -64,6 +64,10 @@ export type Step =
       readonly handle: JsonValue;
       /** Fraction done, 0 to 1, when the upstream tells. */
       readonly progress?: number;
+      /** Everything that the run has printed so far, by lines, as far as the upstream tells. */
+      readonly logs?: readonly string[];
+      /** The text of the result as far as it has come. */
+      readonly partialText?: string;
       /** Milliseconds until the next `check`. */
       readonly checkAfterMs: number;
     }

@@ -275,7 +275,10 @@ describe('the events', () => {
 
   function stream(events: AsyncIterable<JobEvent>): AsyncIterable<ServerSentEvent> {
     const job = aJob('PROCESSING');
-    const { status, body } = routeOf(native, 'GET /v2/requests/:id/events').encode({ job, events }, aRequest());
+    const { status, body } = routeOf(native, 'GET /v2/requests/:id/events').encode(
+      { job, events, read: () => Promise.resolve(job) },
+      aRequest(),
+    );
     expect(status).toBe(200);
     if (body.kind !== 'events') throw new Error(`The answer is of kind ${body.kind}, not events.`);
     return body.events;

@@ -1,8 +1,8 @@
 /** Reads jobs: one, a page, one that is awaited, or the stream of its events. */
-import { isTerminal, type Job, type JobEvent, type JobPage, type State } from '@claimcheck/core';
+import { isTerminal, type Job, type JobEvent, type JobPage, type LogLine, type State } from '@claimcheck/core';
 import { coalesce } from './coalesce.ts';
 import type { EngineContext } from './context.ts';
-import { readEvents } from './storage/events.ts';
+import { readEvents, readLogs } from './storage/events.ts';
 import { type JobReference, listJobs, readJobs } from './storage/jobs.ts';
 
 export interface WaitOptions {
@@ -23,6 +23,8 @@ export interface ListOptions {
 export interface Reading {
   /** The caller's own job; undefined for an unknown, expired or foreign one, without a difference. */
   read(reference: JobReference): Promise<Job | undefined>;
+  /** What the job's runs have printed, oldest first; nothing of a job that the caller does not have. */
+  readLogs(reference: JobReference): Promise<readonly LogLine[]>;
   /** As `read`, after waiting. */
   wait(reference: JobReference, options: WaitOptions): Promise<Job | undefined>;
   list(options: ListOptions): Promise<JobPage>;
@@ -41,6 +43,7 @@ export function makeReading(context: EngineContext): Reading {
 
   const reading: Reading = {
     read: readOne,
+    readLogs: (reference) => readLogs(database.sql, reference),
     async wait(reference, { until, timeoutMs, signal }) {
       const deadline = AbortSignal.any([AbortSignal.timeout(timeoutMs), ...(signal ? [signal] : [])]);
       // Registered before the first look: a change in between must not be missed.

@@ -97,7 +97,7 @@ export const jobEvents = pgTable(
   {
     jobId: uuid('job_id').notNull(),
     sequence: integer('sequence').notNull(),
-    type: text('type', { enum: ['status', 'progress', 'partial'] }).notNull(),
+    type: text('type', { enum: ['status', 'progress', 'log', 'partial'] }).notNull(),
     state: text('state', { enum: ['QUEUED', 'PROCESSING', 'COMPLETED', 'FAILED', 'CANCELLED'] }).notNull(),
     progress: real('progress').notNull(),
     data: exactJson('data'),
@@ -147,6 +147,7 @@ export const deliveries = pgTable('deliveries', {
   trigger: text('trigger').notNull(),
   fallsBackTo: text('falls_back_to'),
   failureCode: text('failure_code'),
+  dialect: text('dialect'),
   state: text('state', { enum: ['PENDING', 'DELIVERED', 'FAILED', 'HELD'] }).notNull(),
   schedule: integer('schedule').array().notNull(),
   sendCount: integer('send_count').notNull(),
