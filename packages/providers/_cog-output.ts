@@ -3,7 +3,7 @@
  * container uploads them itself (cog.md, section 9).
  */
 import { isJsonObject, type JsonValue, type Media, type Output, type Run } from '@claimcheck/core';
-import { linkedMedia, readDataUri, storedMedia } from './_media.ts';
+import { isLink, linkedMedia, readDataUri, storedMedia } from './_media.ts';
 
 /** Deeper ones are no files; the limit of documents is far above. */
 const DEPTH_MAX = 8;
@@ -20,6 +20,12 @@ export async function readCogOutput(run: Run, output: JsonValue): Promise<Output
     ...(rest !== undefined && rest !== null && text === undefined && { json: rest }),
     ...(seed !== undefined && { seed }),
   };
+}
+
+/** The words of an output that is still growing: a list of pieces, none of which is a file. */
+export function partialTextOf(output: JsonValue | undefined): string | undefined {
+  const isFiles = Array.isArray(output) && output.some((piece) => isLink(piece) || (typeof piece === 'string' && readDataUri(piece)));
+  return isFiles ? undefined : textOf(output);
 }
 
 /** What of a value is not a file; files go to `media`. Undefined when nothing is left. */

@@ -1,4 +1,4 @@
-/** What the logs of a model tell besides words: progress bars as `tqdm` draws them, and the seed that was chosen. */
+/** The logs of a model, and what they tell besides words: progress bars as `tqdm` draws them, and the seed that was chosen. */
 
 /** Bars are drawn again and again, so the last lines suffice. */
 const TAIL_CHARACTERS = 4_000;
@@ -10,6 +10,29 @@ export function progressIn(logs: string): { readonly progress?: number } {
     .match(/\b\d{1,3}(?=%\|)/g)
     ?.at(-1);
   return percent === undefined ? {} : { progress: Math.min(99, Number(percent)) / 100 };
+}
+
+/**
+ * The lines of a text that grows: only those that have ended, since the last one may still. Of a bar that was drawn over and over in one line,
+ * what a terminal would show in the end.
+ */
+export function linesOf(logs: string): readonly string[] {
+  const ended = logs.slice(0, logs.lastIndexOf('\n') + 1);
+  return ended === '' ? [] : ended.slice(0, -1).split('\n').map(shownOf);
+}
+
+/** The lines of entries that are complete. */
+export function entriesOf(entries: readonly unknown[]): readonly string[] {
+  return entries.filter((entry) => typeof entry === 'string').flatMap((entry) => linesOf(entry.endsWith('\n') ? entry : `${entry}\n`));
+}
+
+function shownOf(line: string): string {
+  return line.replace(/\r+$/, '').split('\r').at(-1) ?? '';
+}
+
+/** As members of a step that is running; none where there is nothing to tell. */
+export function told(logs: readonly string[], partialText?: string): { readonly logs?: readonly string[]; readonly partialText?: string } {
+  return { ...(logs.length > 0 && { logs }), ...(partialText !== undefined && partialText !== '' && { partialText }) };
 }
 
 /** The seed of a line such as `Using seed: 1234`. */

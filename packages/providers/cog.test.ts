@@ -278,6 +278,13 @@ describe('a look at a run whose webhook does not come', () => {
     endless.server.inject('backwards');
     expect(await looks(endless.upstream, run, handle, 1)).toMatchObject({ looks: 0 });
   });
+
+  test('tells what it has printed', async () => {
+    await using endless = await startEndless();
+    const { run } = called();
+    const { handle } = await submit(run, endless.upstream);
+    expect(await endless.upstream.check(run, handle)).toMatchObject({ kind: 'running', logs: ['drawing'] });
+  });
 });
 
 describe('a run that is waited for', () => {

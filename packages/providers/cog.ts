@@ -23,9 +23,10 @@ import {
 import { z } from 'zod';
 import { ownBaseUrlSetting } from './_base-url.ts';
 import { type Call, type CallAnswer, call, jsonOf } from './_call.ts';
-import { readCogOutput } from './_cog-output.ts';
+import { partialTextOf, readCogOutput } from './_cog-output.ts';
 import { cogFacts } from './_facts.ts';
 import { concurrencySetting, limitsOf, rateSetting } from './_limits.ts';
+import { linesOf, progressIn, told } from './_log-progress.ts';
 import { sentenceOf } from './_sentence.ts';
 
 const handleSchema = z.object({
@@ -138,7 +139,7 @@ async function look(baseUrl: string, run: Run, handle: Handle): Promise<Step> {
         const ended = await endOf(run, snapshot);
         if (ended) return ended;
         // Only a snapshot of a run that was known has logs; without, this has started it again (section 11).
-        if ('logs' in snapshot) return running({ ...handle, looks: 0 }, LOOK_MS);
+        if ('logs' in snapshot) return { ...running({ ...handle, looks: 0 }, LOOK_MS), ...toldIn(snapshot) };
         await cancelRun(baseUrl, run, handle);
       }
     }
@@ -232,6 +233,12 @@ function isTerminal(status: JsonValue | undefined): boolean {
   return status === 'succeeded' || status === 'failed' || status === 'canceled';
 }
 
+/** Both grow until the end (section 7). */
+function toldIn({ logs, output }: JsonObject) {
+  const text = typeof logs === 'string' ? logs : '';
+  return { ...progressIn(text), ...told(linesOf(text), partialTextOf(output)) };
+}
+
 /** The result of a run that has ended, undefined while it goes on (section 4). @throws TerminalError for one that failed. */
 async function endOf(run: Run, { status, output, error, metrics }: JsonObject): Promise<Step | undefined> {
   if (status === 'starting' || status === 'processing') return undefined;
@@ -242,7 +249,7 @@ async function endOf(run: Run, { status, output, error, metrics }: JsonObject): 
   throw new RetryableError('The model server told of a state that is not known.');
 }
 
-function running(handle: Handle, checkAfterMs: number): Step {
+function running(handle: Handle, checkAfterMs: number): Extract<Step, { kind: 'running' }> {
   return { kind: 'running', handle: { ...handle }, checkAfterMs };
 }
 

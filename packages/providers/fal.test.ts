@@ -138,14 +138,20 @@ describe('a run', () => {
     expect(JSON.stringify(output)).not.toContain('data:');
   });
 
-  test('tells its progress as the last bar in the logs shows it', async () => {
+  test('tells what it has printed, and its progress as the last bar in that shows it', async () => {
     const stub = await answering({
       [`${RUN_PATH}/status`]: {
         status: 202,
         body: { status: 'IN_PROGRESS', logs: [{ message: ' 12%|#   | 3/25' }, { message: ' 48%|#   | 12/25' }] },
       },
     });
-    expect(await stub.check(fox().run, HANDLE)).toMatchObject({ kind: 'running', progress: 0.48 });
+    expect(await stub.check(fox().run, HANDLE)).toMatchObject({
+      kind: 'running',
+      progress: 0.48,
+      logs: [' 12%|#   | 3/25', ' 48%|#   | 12/25'],
+    });
+    const queued = await answering({ [`${RUN_PATH}/status`]: { status: 202, body: { status: 'IN_QUEUE', logs: null } } });
+    expect(await queued.check(fox().run, HANDLE)).not.toHaveProperty('logs');
   });
 
   test('is looked at every half second at first, later every five seconds at most', async () => {

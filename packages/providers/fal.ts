@@ -20,7 +20,7 @@ import { type CallbackKeys, keepCallbackKeys } from './_callback-keys.ts';
 import { falError, isInProgress } from './_fal-errors.ts';
 import { readFalOutput } from './_fal-output.ts';
 import { concurrencySetting, limitsOf, rateSetting } from './_limits.ts';
-import { progressIn } from './_log-progress.ts';
+import { entriesOf, progressIn, told } from './_log-progress.ts';
 import { tryLook } from './_look.ts';
 import { checkAfterMs } from './_pace.ts';
 
@@ -98,7 +98,7 @@ async function check(account: Account, run: Run, handle: JsonValue): Promise<Ste
   const known = readHandle(handle);
   const status = await tryLook(() => readStatus(account, run, known));
   if (status.kind === 'later') return { ...running(run, known), checkAfterMs: status.checkAfterMs };
-  if (!status.seen.isOver) return { ...running(run, known), ...status.seen.progress };
+  if (!status.seen.isOver) return { ...running(run, known), ...status.seen.told };
   return readResult(account, run, known, status.seen.metrics);
 }
 
@@ -111,8 +111,9 @@ async function readStatus(account: Account, run: Run, { app, requestId }: Handle
   if (status !== 'IN_QUEUE' && status !== 'IN_PROGRESS' && status !== 'COMPLETED') {
     throw new RetryableError('The provider answered with a status that is not known.');
   }
-  const lines = (Array.isArray(logs) ? logs : []).slice(-50).map((entry) => (isJsonObject(entry) ? entry.message : ''));
-  return { isOver: status === 'COMPLETED', metrics, progress: status === 'IN_PROGRESS' ? progressIn(lines.join('\n')) : {} };
+  const messages = (Array.isArray(logs) ? logs : []).map((entry) => (isJsonObject(entry) ? entry.message : ''));
+  const progress = status === 'IN_PROGRESS' ? progressIn(messages.slice(-50).join('\n')) : {};
+  return { isOver: status === 'COMPLETED', metrics, told: { ...progress, ...told(entriesOf(messages)) } };
 }
 
 /** The model's own answer, its status included (section 2). @throws for a run that failed. */

@@ -243,10 +243,10 @@ describe('the stream of a task', () => {
     const held = Promise.withResolvers<void>();
     let reads = 0;
     const clock = {
-      // Read when the stream is opened, and again at the line that tells of progress: then the half minute is over.
+      // Read twice when the stream is opened, and again at each line: at the one that tells of progress, the half minute is over.
       now() {
         reads += 1;
-        if (reads === 3) held.resolve();
+        if (reads === 4) held.resolve();
         return 0;
       },
       sleep: (ms: number) => (ms === 30_000 ? held.promise : new Promise<void>(() => {})),
@@ -269,10 +269,29 @@ describe('the stream of a task', () => {
       after: 'stay',
     });
     let reads = 0;
-    // Each line that tells of progress looks at the clock once, and a second has passed by then.
+    // Read twice when the stream is opened, and at each line a second later.
     const clock = { now: () => 1000 * reads++, sleep: () => new Promise<void>(() => {}) };
-    expect(await upstream.check(run({ clock }), HANDLE)).toMatchObject({ kind: 'running', progress: 0.3, checkAfterMs: 0 });
+    expect(await upstream.check(run({ clock }), HANDLE)).toMatchObject({ kind: 'running', progress: 0.2, checkAfterMs: 0 });
     expect(asked).toEqual([STREAM]);
+  });
+
+  test('is left as well to tell what was printed, and words as far as they have come', async () => {
+    const logs = [
+      { log_type: 3, content: 'installing\n' },
+      { log_type: 1, content: 'loading\nready\n' },
+      { log_type: 1, content: 'writing' },
+    ];
+    const later = { data: { logs, output: { response: 'Once upon' } }, fields: ['logs', 'output'] };
+    const { upstream } = await streaming({ writes: [RUNNING, later], after: 'stay' });
+    let reads = 0;
+    const clock = { now: () => 2000 * reads++, sleep: () => new Promise<void>(() => {}) };
+    expect(await upstream.check(run({ clock }), HANDLE)).toEqual({
+      kind: 'running',
+      handle: HANDLE,
+      logs: ['loading', 'ready', 'writing'],
+      partialText: 'Once upon',
+      checkAfterMs: 0,
+    });
   });
 
   test('ends with the reason of the signal, and the connection with it', async () => {

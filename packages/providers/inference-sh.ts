@@ -20,6 +20,7 @@ import { readTaskOutput } from './_inference-sh-output.ts';
 import { readTaskLines } from './_inference-sh-stream.ts';
 import { readJsonLines } from './_json-lines.ts';
 import { concurrencySetting, limitsOf, rateSetting } from './_limits.ts';
+import { entriesOf, told } from './_log-progress.ts';
 import { tryLook } from './_look.ts';
 import { checkAfterMs } from './_pace.ts';
 import { sentenceOf } from './_sentence.ts';
@@ -28,8 +29,10 @@ import { sentenceOf } from './_sentence.ts';
 const PACE = { firstMs: 2000, mostMs: 5000 };
 /** A stream that has told nothing new for so long is left and opened again, since its first line tells how the task stands now. */
 const STREAM_HOLD_MS = 30_000;
-/** Progress is told when the stream is left, which for that happens no more often. */
-const STREAM_PROGRESS_MS = 2_000;
+/** What a task tells while it runs is told on when the stream is left, which for that happens no more often. */
+const STREAM_TELL_MS = 2_000;
+/** Sheet, section 4: what is printed by builds, set-ups and servers has other types. */
+const LOG_OF_RUN = 1;
 /** After a stream that broke, tasks are polled for so long. */
 const STREAM_PAUSE_MS = 60_000;
 
@@ -118,12 +121,12 @@ async function follow(vendor: Vendor, run: Run, handle: Handle): Promise<Step | 
   const openedAt = clock.now();
   const call = { url: `${vendor.baseUrl}/tasks/${handle.task}/stream`, headers: authorization(vendor), holdMs: STREAM_HOLD_MS };
   const stream = readTaskLines();
+  let first: JsonObject | undefined;
   const end = await readJsonLines({ ...call, signal, clock }, (line) => {
-    const before = progressOf(stream.task.progress);
     stream.read(line);
     if (hasEnded(stream.task)) return true;
-    const isAhead = before !== undefined && progressOf(stream.task.progress) !== before;
-    return isAhead && clock.now() - openedAt >= STREAM_PROGRESS_MS;
+    first ??= stream.task;
+    return clock.now() - openedAt >= STREAM_TELL_MS && isAhead(stream.task, first);
   });
   if (end === 'broken') {
     vendor.streamsFrom = clock.now() + STREAM_PAUSE_MS;
@@ -153,12 +156,16 @@ async function stepOf(vendor: Vendor, run: Run, handle: Handle, task: JsonObject
   if (status === 'failed') throw new TerminalError(wordsOf({ error: task.error ?? null }, vendor.key, 'The task failed at the provider.'));
   if (status === 'cancelled') throw new TerminalError('The provider cancelled the task.');
   if (!status || status === 'unknown') throw new RetryableError('The provider told a status that it does not document.');
-  const progress = progressOf(task.progress);
+  return { kind: 'running', handle, checkAfterMs: checkAfterMs(run, handle.startedAt, PACE), ...toldIn(task) };
+}
+
+/** What a task tells while it runs: progress, what its run has printed, and words as far as they have come. */
+function toldIn({ progress, logs, output }: JsonObject) {
+  const entries = (Array.isArray(logs) ? logs : []).filter(isJsonObject).filter(({ log_type: type }) => type === LOG_OF_RUN);
+  const { response, text = response } = isJsonObject(output) ? output : {};
   return {
-    kind: 'running',
-    handle,
-    checkAfterMs: checkAfterMs(run, handle.startedAt, PACE),
-    ...(progress !== undefined && { progress }),
+    ...progressOf(progress),
+    ...told(entriesOf(entries.map(({ content }) => content)), typeof text === 'string' ? text : undefined),
   };
 }
 
@@ -239,14 +246,21 @@ function statusOf({ status_text: text, status }: JsonObject): Status | undefined
   return typeof status === 'number' ? STATUSES[status] : undefined;
 }
 
+function isAhead(task: JsonObject, before: JsonObject): boolean {
+  const [now, then] = [task, before]
+    .map(toldIn)
+    .map(({ progress, logs = [], partialText = '' }) => [progress, logs.length, partialText.length]);
+  return String(now) !== String(then);
+}
+
 function hasEnded(task: JsonObject): boolean {
   const status = statusOf(task);
   return status === 'completed' || status === 'failed' || status === 'cancelled';
 }
 
 /** Percent (seed page, "stream live updates"); the typed task has no such field, so it is there only if the worker tells. */
-function progressOf(told: JsonValue | undefined): number | undefined {
-  return typeof told === 'number' && told >= 0 ? Math.min(told, 100) / 100 : undefined;
+function progressOf(percent: JsonValue | undefined): { readonly progress?: number } {
+  return typeof percent === 'number' && percent >= 0 ? { progress: Math.min(percent, 100) / 100 } : {};
 }
 
 type Handle = { readonly task: string; readonly startedAt: number };

@@ -120,6 +120,18 @@ describe('a prediction', () => {
     expect(await checkOf({ status: 'starting', logs: '' })).not.toHaveProperty('progress');
   });
 
+  test('tells what it has printed, by lines that have ended, and words as far as they have come', async () => {
+    const logs = 'Using seed: 3\n 50%|## | 1/2\r100%|####| 2/2\nSaving';
+    expect(await checkOf({ status: 'processing', logs, output: ['Once', ' upon'] })).toMatchObject({
+      kind: 'running',
+      logs: ['Using seed: 3', '100%|####| 2/2'],
+      partialText: 'Once upon',
+    });
+    const files = await checkOf({ status: 'processing', logs: '', output: ['https://replicate.delivery/a.png'] });
+    expect(files).not.toHaveProperty('partialText');
+    expect(files).not.toHaveProperty('logs');
+  });
+
   test('is looked at every half second at first, later every five seconds at most', async () => {
     const { upstream: endless } = await startEndless();
     const step = await endless.start(fox().run);

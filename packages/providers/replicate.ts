@@ -19,10 +19,10 @@ import { z } from 'zod';
 import { baseUrlSetting, keySetting } from './_base-url.ts';
 import { type CallAnswer, call, jsonOf } from './_call.ts';
 import { type CallbackKeys, keepCallbackKeys } from './_callback-keys.ts';
-import { readCogOutput } from './_cog-output.ts';
+import { partialTextOf, readCogOutput } from './_cog-output.ts';
 import { cogFacts } from './_facts.ts';
 import { concurrencySetting, limitsOf, rateSetting } from './_limits.ts';
-import { progressIn, seedIn } from './_log-progress.ts';
+import { linesOf, progressIn, seedIn, told } from './_log-progress.ts';
 import { tryLook } from './_look.ts';
 import { checkAfterMs } from './_pace.ts';
 import { predictionError, replicateError } from './_replicate-errors.ts';
@@ -100,7 +100,8 @@ async function check(account: Account, run: Run, handle: JsonValue): Promise<Ste
   if (looked.kind === 'later') return { ...running(account, run, known), checkAfterMs: looked.checkAfterMs };
   const { seen: prediction } = looked;
   if (isTerminal(prediction.status)) return { kind: 'finished', output: await outputOf(account, run, prediction) };
-  return { ...running(account, run, known), ...progressIn(logsOf(prediction)) };
+  const logs = logsOf(prediction);
+  return { ...running(account, run, known), ...progressIn(logs), ...told(linesOf(logs), partialTextOf(prediction.output)) };
 }
 
 /** Answers with the prediction (section 1), also when it has ended; 404 when it is gone. */
