@@ -143,7 +143,7 @@ function each<Value>(cases: object, value: Value): Readonly<Record<string, Value
   return Object.fromEntries(Object.keys(cases).map((name) => [name, value]));
 }
 
-test.concurrent('what a killed worker had under way is finished by another, and no run with a handle is paid twice', async () => {
+test.concurrent('what a killed worker had under way is finished by another, and no run with a handle is paid twice', async ({ expect }) => {
   // Longer than it takes to hand all of them in, or nothing would be under way.
   await using service = await startService(8_000);
   await using doomed = await service.startWorker();
@@ -177,7 +177,7 @@ test.concurrent('what a killed worker had under way is finished by another, and 
   expect(second).toBe(first);
 }, 120_000);
 
-test.concurrent('cancelling a job stops its run at every vendor that can stop one', async () => {
+test.concurrent('cancelling a job stops its run at every vendor that can stop one', async ({ expect }) => {
   await using service = await startService(600_000);
   await using _worker = await service.startWorker();
   const cases = { ...RESUMABLE, ...HELD };

@@ -108,6 +108,12 @@ export function makeRouter(health: Pick<ProviderHealth, 'stateOf' | 'times'>, op
     return routes.toSorted((a, b) => waitFor(a) - waitFor(b));
   }
 
+  /** Milliseconds; 0 once it may be tried. */
+  function outageOf({ provider }: Route): number {
+    const state = health.stateOf(provider);
+    return state === undefined || state === 'probing' ? 0 : state.forMs;
+  }
+
   function waitFor({ provider }: Route): number {
     const state = health.stateOf(provider);
     return state === undefined ? 0 : waitOf(state);
@@ -117,7 +123,8 @@ export function makeRouter(health: Pick<ProviderHealth, 'stateOf' | 'times'>, op
     async choose(request) {
       const routes = await inOrder(request);
       if (routes.length === 0) throw nobodyCan(request, off);
-      const route = await firstThatExpresses(request, healthyFirst(routes));
+      // One that is due for a trial keeps its place, or nobody would find out that it is back: a worker lets one job try it, and sends on the rest.
+      const route = await firstThatExpresses(request, routes.toSorted((a, b) => outageOf(a) - outageOf(b)));
       return { provider: route.provider, waitMs: waitFor(route) };
     },
     async chooseAgain(request, failed) {

@@ -91,7 +91,11 @@ export interface Client {
   readonly url: string;
   readonly key: string;
   get(path: string): Promise<{ readonly status: number; readonly body: Record<string, unknown> }>;
-  post(path: string, body?: object): Promise<{ readonly status: number; readonly body: Record<string, unknown> }>;
+  post(
+    path: string,
+    body?: object,
+    headers?: Readonly<Record<string, string>>,
+  ): Promise<{ readonly status: number; readonly body: Record<string, unknown> }>;
   /** Submits and returns the id. */
   submit(parameters: object): Promise<string>;
   /** Waits for the end of a job and returns its status body. */
@@ -100,14 +104,15 @@ export interface Client {
 
 export function clientOf(url: string, key: string): Client {
   const call = async (path: string, init: RequestInit = {}) => {
-    const response = await fetch(`${url}${path}`, { ...init, headers: { 'x-api-key': key, 'content-type': 'application/json' } });
+    const headers = { 'x-api-key': key, 'content-type': 'application/json', ...init.headers };
+    const response = await fetch(`${url}${path}`, { ...init, headers });
     return { status: response.status, body: (await response.json()) as Record<string, unknown> };
   };
   const client: Client = {
     url,
     key,
     get: (path) => call(path),
-    post: (path, body) => call(path, { method: 'POST', ...(body && { body: JSON.stringify(body) }) }),
+    post: (path, body, headers = {}) => call(path, { method: 'POST', headers, ...(body && { body: JSON.stringify(body) }) }),
     async submit(parameters) {
       const { status, body } = await client.post('/v2/hidream-l1-fast', parameters);
       if (status !== 200) throw new Error(`The submission was answered with ${status}: ${JSON.stringify(body)}`);
