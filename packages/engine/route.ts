@@ -123,8 +123,10 @@ export function makeRouter(health: Pick<ProviderHealth, 'stateOf' | 'times'>, op
     async choose(request) {
       const routes = await inOrder(request);
       if (routes.length === 0) throw nobodyCan(request, off);
-      // One that is due for a trial keeps its place, or nobody would find out that it is back: a worker lets one job try it, and sends on the rest.
-      const route = await firstThatExpresses(request, routes.toSorted((a, b) => outageOf(a) - outageOf(b)));
+      // One that is due for a trial keeps its place, or nobody would find out that it is back: a worker lets one job try it, and sends on the
+      // others.
+      const inTurn = routes.toSorted((a, b) => outageOf(a) - outageOf(b));
+      const route = await firstThatExpresses(request, inTurn);
       return { provider: route.provider, waitMs: waitFor(route) };
     },
     async chooseAgain(request, failed) {
