@@ -7,6 +7,14 @@
  *
  * `start` only makes up the id; the first `check` sends it. So the id is saved before the container hears of it: whoever resumes asks with
  * the same id, which a container that still runs it recognises, and a webhook can be told from a forged one even when it comes at once.
+ *
+ * - Authentication: a container asks for none (section 1). Webhooks carry `COG_WEBHOOK_TOKEN`, where set, and an id that nobody can guess.
+ * - Final: inputs that are refused, runs that failed (in words only, so refused content cannot be told apart) and what the server does not
+ *   understand; another provider may serve the last, and a model that could not be set up. Tried again: 429, 5xx, a server that is away or out
+ *   of order, a run that was lost. No free slot is no failure: the run waits (section 10).
+ * - Cancelled by POST, or by leaving. Progress and logs come with looks.
+ * - Sent twice under its id it runs once, for as long as it runs (section 5).
+ * - Hosts: calls go to `COG_BASE_URL` only; results are data URIs, which are stored, or links where the container uploads them (section 9).
  */
 import { randomUUID, timingSafeEqual } from 'node:crypto';
 import {

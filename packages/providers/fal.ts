@@ -1,6 +1,16 @@
 /**
  * fal: a run is submitted to its queue, then polled, or told of by a signed webhook. Sections in comments are of the protocol sheet fal.md.
- * The queue tries runs again by itself (section 5), and recognises no repeated submission (section 10).
+ *
+ * - Authentication: `FAL_KEY` as `Authorization: Key …` (section 4); webhooks by Ed25519 with keys that are public (section 7).
+ * - Final: 4xx, types that nobody knows, a start that took longer than was allowed, refused content (`content_policy_violation`). Another
+ *   provider may serve 401, 402, 403 (also an exhausted balance) and an unknown model. Tried again: 408, 409, 429 after `Retry-After`, and the
+ *   transient types of section 5, although the queue has tried those itself.
+ * - Resumed by request id and app. A look that fails is made again; only the result's own status ends a run, since the status of the queue is the
+ *   same for success and failure (section 2).
+ * - Cancelled by PUT, best effort (section 6). Progress is the last bar in the logs; logs come with the status, timings with the result.
+ * - Submitted twice it runs twice: there is no idempotency key (section 10).
+ * - Hosts: calls go to `FAL_BASE_URL` and `FAL_JWKS_URL` only; links to results are the vendor's media hosts, and fetched by the engine's guard.
+ * - The vendor's client cannot be pointed elsewhere and submits again by itself (sections 10 and 12), so these are calls of our own.
  */
 import { createHash, createPublicKey, type KeyObject, verify } from 'node:crypto';
 import {

@@ -1,6 +1,15 @@
 /**
  * Any upstream that takes a job over HTTP, without an adapter of its own: requests and the reading of answers are written down in the options
  * of a route (see `_http-route.ts`), and the route's model is an id that these may use. Media inside of answers go to the asset store.
+ *
+ * - Authentication: headers of the route, in which `{key}` is `HTTP_KEY`.
+ * - Final: 4xx, the state `failed` unless the route's `error` says otherwise, the state `refused`. Another provider may serve 401, 402, 403, a
+ *   submission that finds nothing (404, 405, 410), a route that is wrong, and what `error` marks with `fall_over`. Tried again: 429 after
+ *   `Retry-After`, 5xx.
+ * - Resumed by what the route's `handle` has read; a look that fails, or tells of a state that is not known, is made again. Without `poll` a run
+ *   is over with the answer, and cannot be resumed. Cancelled by the route's `cancel`. Progress by its `progress`; no logs, no callbacks.
+ * - Submitted twice it runs twice, unless the upstream minds `{idempotency_key}`, which is the same for all attempts here.
+ * - Hosts: calls go to `HTTP_BASE_URL` only. Handles are put into paths as one segment, so that no answer leads elsewhere.
  */
 import {
   compileExpression,

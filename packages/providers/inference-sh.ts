@@ -1,6 +1,16 @@
 /**
- * inference.sh: a run is a task, started at `POST /apps/run` and followed by `GET /tasks/{id}`. The id of a model is the vendor's `app`:
- * `namespace/name`, with `@version` and `:function` where wanted. "Sheet" below is protocols/inference-sh.md.
+ * inference.sh: a run is a task, started at `POST /apps/run`, followed by its stream of lines, and polled where that breaks. The id of a model is
+ * the vendor's `app`: `namespace/name`, with `@version` and `:function` where wanted. "Sheet" below is protocols/inference-sh.md.
+ *
+ * - Authentication: `INFERENCE_API_KEY` as a bearer token (sheet, section 1). Webhooks are not signed (section 9): one is a hint to ask.
+ * - Final: 4xx, failed and cancelled tasks. Refused content has no mark of its own. Another provider may serve 401, 402, 403, an app that is
+ *   unknown or gone, and 412, what our account lacks. Tried again: 429, 5xx (section 10).
+ * - Resumed by task id: a stream tells the whole task first, whoever opens it, and again at its end (section 6). A look that fails is made
+ *   again. With a callback address there is no stream, as the callback tells of the end too.
+ * - Cancelled by POST, best effort. Progress is the percent that workers tell; logs and words are handed on as they come.
+ * - Submitted twice it runs twice: the vendor recognises no second submission.
+ * - Hosts: calls go to `INFERENCE_BASE_URL` only; results are links, or inline, which is stored.
+ * - The vendor's client never settles when a stream ends early, and cannot be imported by Node as it is (sections 6 and 12).
  */
 import {
   type Callback,

@@ -1,6 +1,17 @@
 /**
- * Lumenfall, a gateway that speaks like OpenAI: pictures come in the answer, and so do words, of models that are written `chat:<id>`; videos, of
- * those that are written `video:<id>`, are jobs that are polled, or tell of their end by a signed webhook. "Sheet" below is protocols/lumenfall.md.
+ * Lumenfall, a gateway that speaks like OpenAI: pictures come in the answer, and so do words, of models that are written `chat:<id>`; videos,
+ * of those that are written `video:<id>`, are jobs that are polled, or tell of their end by a signed webhook. "Sheet" below is
+ * protocols/lumenfall.md; what it shares with OpenAI is in `_openai-wire.ts`.
+ *
+ * - Authentication: `LUMENFALL_API_KEY` as a bearer token (sheet, section 3); webhooks by Standard Webhooks (section 10).
+ * - Final: 4xx, errors inside of a good answer, refused content (`CONTENT_POLICY_VIOLATION`). Another provider may serve 401, 402, 403 and 404.
+ *   Tried again: 408, 409, 429 after `Retry-After`, 5xx; a 502 in the gateway's own words has started nothing (section 11).
+ * - Videos are resumed by id, and a look that fails is made again. Pictures and words cannot be: they are over with the answer.
+ * - Videos are cancelled by DELETE, best effort. Progress where the vendor tells; no logs.
+ * - Submitted twice a video is the same one, by `idempotency_key` (section 9), a picture another.
+ * - Hosts: calls go to `LUMENFALL_BASE_URL` only, and for the webhooks' secret to the same host; results are links that live an hour, or
+ *   base64, which is stored.
+ * - The vendor has no library, and points to OpenAI's: see there.
  */
 import {
   type Callback,

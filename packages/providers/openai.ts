@@ -1,7 +1,16 @@
 /**
  * OpenAI, and whatever speaks like it at `OPENAI_BASE_URL`: pictures (`POST /images/generations`), words (`POST /chat/completions`) of models
- * that are written `chat:<id>`, and videos (`POST /videos`) of those that are written `video:<id>`. The vendor's webhooks are set up per account and not per run, so runs are polled. "Sheet" below is
- * protocols/openai.md.
+ * that are written `chat:<id>`, and videos (`POST /videos`) of those that are written `video:<id>`. "Sheet" below is protocols/openai.md; what
+ * it shares with Lumenfall is in `_openai-wire.ts`.
+ *
+ * - Authentication: `OPENAI_API_KEY` as a bearer token (sheet, section 1).
+ * - Final: 4xx, what `x-should-retry: false` says, refused content (`content_policy_violation`, `moderation_blocked`). Another provider may serve
+ *   401, 402, 403, 404 and an account that cannot pay. Tried again: 408, 409, 429 after `Retry-After`, 5xx (section 8).
+ * - Videos are resumed by id, and a look that fails is made again. Pictures and words cannot be: they are over with the answer.
+ * - Videos are cancelled by DELETE. Progress is their percent; no logs. Nothing is told of by callback: webhooks are set up per account.
+ * - Submitted twice it is made twice: the vendor's clients send no idempotency key either (section 1).
+ * - Hosts: calls go to `OPENAI_BASE_URL` only. Videos are fetched with the key and stored; pictures are links, or base64, which is stored.
+ * - The vendor's client sends a submission up to three times by itself (section 8), and gateways differ from its types.
  */
 import { isJsonObject, type Media, type Provider, RetryableError, type Run, type Step, TerminalError } from '@claimcheck/core';
 import { z } from 'zod';

@@ -1,7 +1,17 @@
 /**
  * Replicate: a prediction is created by model or by version, then polled, or told of by a signed webhook. Sections in comments are of the
  * protocol sheet replicate.md. Ids of models are `owner/name` for official models and the newest version of others, `owner/name:version`, or
- * a version alone. No idempotency key exists (section 3), so each creation is a prediction to pay for.
+ * a version alone.
+ *
+ * - Authentication: `REPLICATE_API_TOKEN` as a bearer token (section 2); webhooks by Standard Webhooks with the account's secret (section 7).
+ * - Final: 4xx, predictions that failed without a code or with most codes, refused content, which is told in words only. Another provider may
+ *   serve 401, 402, 403, an unknown model and a version that is gone. Tried again: 408, 409, 425, 429 after `Retry-After` or `retry_after`, 5xx,
+ *   predictions that failed with E1000 or E6716 (section 6).
+ * - Resumed by prediction id; a look that fails is made again. Output of a prediction that goes on may be a part (section 3).
+ * - Cancelled by POST, harmless later. Progress is the last bar in the logs; lines of logs and pieces of text are handed on as they come.
+ * - Submitted twice it runs twice: there is no idempotency key (section 3).
+ * - Hosts: calls go to `REPLICATE_BASE_URL` only; results are links to `replicate.delivery`, or data URIs, which are stored.
+ * - The vendor's client creates again after a lost connection, without a wait after 429, and polls `aborted` for ever (sections 5 and 10).
  */
 import {
   type Callback,

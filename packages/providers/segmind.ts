@@ -1,7 +1,15 @@
 /**
  * Segmind: a run is submitted to the queue of v2 and polled; a model that v2 does not know is run by v1, which answers with the file itself.
- * Sections in comments are of the protocol sheet. There is no cancellation, no callback per run and no idempotency key (sections 2 and 9),
- * so each submission is a new run to pay for.
+ * Sections in comments are of the protocol sheet segmind.md.
+ *
+ * - Authentication: `SEGMIND_API_KEY` as `x-api-key` (section 1).
+ * - Final: 4xx, FAILED (served as 422), refused content, which is told in words only (section 5). Another provider may serve 401, 402, 403,
+ *   406 (no credits), 404 and 410 (section 6). Tried again: 429 when its limit starts anew, 5xx.
+ * - Resumed by request id for an hour (section 5); a look that fails is made again. A run of v1 cannot be resumed.
+ * - Never cancelled, and never told of: the vendor has neither cancellation nor callbacks per run (sections 2 and 9). No progress, no logs.
+ * - Submitted twice it runs twice: there is no idempotency key (section 2).
+ * - Hosts: calls go to `SEGMIND_BASE_URL` only, whatever `status_url` and `response_url` say; results are links.
+ * - The vendor's client is in Python, and gives up at one poll that fails (section 10).
  */
 import {
   isJsonObject,

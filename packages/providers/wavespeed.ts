@@ -1,6 +1,16 @@
 /**
- * WaveSpeed: a run is a prediction of API v3 that is polled, or told of by a signed webhook. Sections in comments are of the protocol sheet.
- * No client of the vendor sends an idempotency key and none is known (section 2), so each submission is a new run to pay for.
+ * WaveSpeed: a run is a prediction of API v3 that is polled, or told of by a signed webhook. Sections in comments are of the protocol sheet
+ * wavespeed.md.
+ *
+ * - Authentication: `WAVESPEED_API_KEY` as a bearer token (section 2); webhooks by the vendor's own `v3` signature (section 9).
+ * - Final: 4xx, task codes but those below, the states cancelled, timeout and deleted, refused content (1200). Another provider may serve 401,
+ *   402, 403, 404 and 1407 (no credits). Tried again: 429 after `Retry-After`, 5xx, task codes 5000, 5003 and 5004 (section 5). The code in an
+ *   envelope counts before the status of its answer (section 3).
+ * - Resumed by prediction id; a look that fails is made again.
+ * - Cancelled by DELETE (section 1). No progress, no logs.
+ * - Submitted twice it runs twice: no idempotency key is known (section 2).
+ * - Hosts: calls go to `WAVESPEED_BASE_URL` only, whatever `urls.get` says; results are links, or base64, which is stored.
+ * - The vendor's client waits for a run until its end, and cannot go on with one that another process started (section 8).
  */
 import {
   type Callback,
