@@ -212,6 +212,13 @@ describe('the examples', () => {
     expect(result.body).toMatchObject({ status: 'COMPLETED', images: [{ width: 512, height: 768 }] });
   });
 
+  test('the check of a model prints what is written', async () => {
+    const { command, answer } = example('Models of your own', 'sh check');
+    const file = join(folder.path, 'models', 'poster.yaml');
+    const printed = await paste(command.replace('my-models/poster.yaml', file));
+    expect(printed).toBe(answer.replace('my-models/poster.yaml', file));
+  });
+
   test('keys are made, listed and revoked as written', async () => {
     const create = example('API keys', 'sh create');
     const made = await paste(create.command);
