@@ -28,7 +28,8 @@ export interface AppDeps {
 
 /** Builds the application. Nothing is started; the engine must be open. */
 export function createApp(deps: AppDeps): Hono {
-  const app = new Hono();
+  // Some clients put a slash too many between a base address and a path, or behind it.
+  const app = new Hono({ getPath: ({ url }) => getPath(url) });
   const native = deps.dialects.find(({ name }) => name === 'native');
   if (!native) throw new Error('the native dialect is missing');
 
@@ -52,7 +53,8 @@ export function createApp(deps: AppDeps): Hono {
 
   mountCallbacks(app, deps, native);
 
-  for (const dialect of deps.dialects) mount(app, deps, dialect);
+  // The native one last: where a model's name may stand in its paths, so may any path of the others.
+  for (const dialect of [...deps.dialects.filter((one) => one !== native), native]) mount(app, deps, dialect);
 
   const dialectOf = (path: string) => deps.dialects.find(({ paths = [] }) => paths.some((start) => isBelow(path, start))) ?? native;
   app.notFound((c) =>
@@ -66,6 +68,11 @@ export function createApp(deps: AppDeps): Hono {
   // Whatever slips through a route's own handling must not reach the client as it is.
   app.onError((error, c) => answerError(deps, dialectOf(c.req.path), c, error));
   return app;
+}
+
+function getPath(url: string): string {
+  const { pathname } = new URL(url);
+  return pathname.replaceAll(/\/{2,}/g, '/').replace(/(?<=.)\/$/, '');
 }
 
 function isBelow(path: string, start: string): boolean {
