@@ -6,9 +6,9 @@ import { CatalogError, type CatalogProblem } from './catalog-error.ts';
 import { costUsd, estimateUsd, roundUsd } from './cost.ts';
 import { type ModelFile, type ReadModelFile, readModelFile } from './model-file.ts';
 import { nearestNames } from './nearest-names.ts';
-import { readTextParameters } from './text-parameters.ts';
 import { sentenceOf } from './parameter-problems.ts';
 import type { KnownProvider } from './route-options.ts';
+import { readTextParameters } from './text-parameters.ts';
 
 const BUILT_IN_DIR = join(import.meta.dirname, 'models');
 
