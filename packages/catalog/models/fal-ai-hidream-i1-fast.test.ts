@@ -1,3 +1,4 @@
+import type { JsonValue } from '@claimcheck/core';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { type BuiltInModel, builtInModel, PRUNA_SIZES, UNSQUEEZED } from '../testing/built-in.ts';
 
@@ -55,9 +56,12 @@ describe('what clients may give', () => {
     expect(built.fill({ prompt: 'a fox' })).toEqual({ prompt: 'a fox', ...DEFAULTS });
   });
 
-  it.each([...NAMED.map(([name]) => name), { width: 300, height: 200 }, { width: 300 }, {}])('accepts the size %j', (image_size) => {
-    expect(built.fill({ prompt: 'a fox', image_size })).toMatchObject({ image_size });
-  });
+  it.each<JsonValue>([...NAMED.map(([name]) => name), { width: 300, height: 200 }, { width: 300 }, {}])(
+    'accepts the size %j',
+    (image_size) => {
+      expect(built.fill({ prompt: 'a fox', image_size })).toMatchObject({ image_size });
+    },
+  );
 
   it.each([
     [{}, '/prompt', 'is missing; it must be a string'],
@@ -152,15 +156,20 @@ describe('what is sent', () => {
     expect(await built.sent('replicate', { prompt: 'a fox', image_size: 'square_hd' })).toMatchObject({ resolution: PRUNA_SIZES[0][0] });
   });
 
-  it.each(['square', 'portrait_4_3', 'portrait_16_9', 'landscape_4_3', 'landscape_16_9', { width: 1000, height: 1000 }, { width: 800 }])(
-    'has no size %j at Replicate and Segmind, which say what they have',
-    async (image_size) => {
-      for (const provider of ['replicate', 'segmind']) {
-        const message = `must be square_hd, or 1024x1024, 1360x768, 768x1360, 1248x832, 832x1248, 1168x880 or 880x1168 at ${provider}`;
-        expect(await built.problemsAt(provider, { prompt: 'a fox', image_size })).toEqual([{ pointer: '/image_size', message }]);
-      }
-    },
-  );
+  it.each<JsonValue>([
+    'square',
+    'portrait_4_3',
+    'portrait_16_9',
+    'landscape_4_3',
+    'landscape_16_9',
+    { width: 1000, height: 1000 },
+    { width: 800 },
+  ])('has no size %j at Replicate and Segmind, which say what they have', async (image_size) => {
+    for (const provider of ['replicate', 'segmind']) {
+      const message = `must be square_hd, or 1024x1024, 1360x768, 768x1360, 1248x832, 832x1248, 1168x880 or 880x1168 at ${provider}`;
+      expect(await built.problemsAt(provider, { prompt: 'a fox', image_size })).toEqual([{ pointer: '/image_size', message }]);
+    }
+  });
 
   it.each([
     { width: 1001, height: 1000 },

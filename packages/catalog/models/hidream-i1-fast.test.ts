@@ -73,7 +73,7 @@ describe('what clients may give', () => {
     expect(built.problemsWith(given)).toEqual([{ pointer, message }]);
   });
 
-  it.each([
+  it.each<JsonObject>([
     { size: '1024*1024' },
     { size: '0x1' },
     { size: '100:1' },
@@ -160,12 +160,13 @@ describe('what is sent', () => {
   });
 
   it.each(RATIOS)('is about a megapixel for the ratio %s, or %s', async (ratio, resolution, width, height) => {
-    for (const given of [
+    const same: readonly JsonObject[] = [
       { prompt: 'a fox', size: ratio },
       { prompt: 'a fox', aspect_ratio: ratio, resolution: '1K' },
       // A ratio as the size settles the shape, too.
       { prompt: 'a fox', size: ratio, aspect_ratio: '21:9' },
-    ]) {
+    ];
+    for (const given of same) {
       for (const provider of ['replicate', 'segmind']) expect(await built.sent(provider, given)).toMatchObject({ resolution });
       expect(await built.sent('fal', given)).toMatchObject({ image_size: { width, height } });
       expect(await built.sent('inference-sh', given)).toMatchObject({ width, height });

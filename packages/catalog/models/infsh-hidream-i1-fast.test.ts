@@ -1,3 +1,4 @@
+import type { JsonObject } from '@claimcheck/core';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { type BuiltInModel, builtInModel, PRUNA_SIZES, UNSQUEEZED } from '../testing/built-in.ts';
 
@@ -62,7 +63,7 @@ describe('what is sent', () => {
     expect(await built.sent('inference-sh', {})).toEqual(DEFAULTS);
   });
 
-  it.each([
+  it.each<[string, JsonObject, JsonObject]>([
     [
       'fal',
       { prompt: 'a fox' },
@@ -75,17 +76,17 @@ describe('what is sent', () => {
     ],
     ['lumenfall', { prompt: 'a fox' }, { prompt: 'a fox', size: '1024x1024', num_inference_steps: 16, output_format: 'png' }],
     ['lumenfall', ELSEWHERE, { prompt: 'a fox', size: '1248x832', num_inference_steps: 20, seed: 7, output_format: 'png' }],
-    ...['replicate', 'segmind'].flatMap((provider) => [
+    ...['replicate', 'segmind'].flatMap((provider): [string, JsonObject, JsonObject][] => [
       [
         provider,
         { prompt: 'a fox' },
         { prompt: 'a fox', resolution: '1024 × 1024 (Square)', seed: -1, output_format: 'png', speed_mode: UNSQUEEZED },
-      ] as const,
+      ],
       [
         provider,
         { ...ELSEWHERE, num_inference_steps: 16 },
         { prompt: 'a fox', resolution: '1248 × 832 (Landscape)', seed: 7, output_format: 'png', speed_mode: UNSQUEEZED },
-      ] as const,
+      ],
     ]),
   ])('goes to %s: %j as %j', async (provider, given, sent) => {
     expect(await built.sent(provider, given)).toEqual(sent);

@@ -1,3 +1,4 @@
+import type { JsonObject } from '@claimcheck/core';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { type BuiltInModel, builtInModel } from '../testing/built-in.ts';
 
@@ -59,7 +60,7 @@ describe('what clients may give', () => {
     expect(built.problemsWith(given)).toEqual([{ pointer, message }]);
   });
 
-  it.each([{ size: '1280x720' }, { size: '21:9' }, { aspect_ratio: '21:9' }])('refuses %j', (given) => {
+  it.each<JsonObject>([{ size: '1280x720' }, { size: '21:9' }, { aspect_ratio: '21:9' }])('refuses %j', (given) => {
     expect(built.problemsWith({ prompt: 'x', ...given })).toMatchObject([{ pointer: `/${Object.keys(given)[0]}` }]);
   });
 });
