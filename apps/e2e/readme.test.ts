@@ -6,10 +6,11 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { apiSettings } from '@claimcheck/api';
 import { loadCatalog } from '@claimcheck/catalog';
-import { TRANSITIONS } from '@claimcheck/core';
+import { SANDBOX, TRANSITIONS } from '@claimcheck/core';
 import { loadDialects } from '@claimcheck/dialects';
 import { engineSettings } from '@claimcheck/engine';
 import { createTestDatabase, type TestDatabase } from '@claimcheck/engine/testing';
+import { loadProviders } from '@claimcheck/providers';
 import { workerSettings } from '@claimcheck/worker';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
@@ -22,6 +23,9 @@ const run = promisify(execFile);
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const README = await readFile(join(ROOT, 'README.md'), 'utf8');
 const POLL = { timeout: 15_000, interval: 50 };
+
+/** Of a variable's schema. */
+const DEFAULT = z.object({ default: z.string().optional() });
 
 describe('the tables', () => {
   test('the state diagram has every transition of the code and no other', () => {
@@ -43,6 +47,27 @@ describe('the tables', () => {
       return [variable, variable === 'DATA_DIR' ? resolve(code) : code];
     });
     expect(written.toSorted()).toEqual(ofCode.toSorted());
+  });
+
+  test('the providers are those that there are, with their variables and defaults', async () => {
+    const rows = rowsOf(sectionOf(README, 'Providers'), ['provider', 'off without', 'calls', 'sends its key as', 'is told of the end']);
+    const written = rows.map((row) => codeIn(row.join(' ')));
+    const providers = (await loadProviders()).filter(({ name }) => name !== SANDBOX);
+    expect(written.map(([name]) => name).toSorted()).toEqual(providers.map(({ name }) => name).toSorted());
+    for (const { name, settings } of providers) {
+      const [, ...codes] = written.find(([provider]) => provider === name) ?? [];
+      const { properties = {} } = z.toJSONSchema(settings, { io: 'input', unrepresentable: 'any' });
+      const variables = Object.keys(properties).filter((variable) => !/_(CONCURRENCY|RATE)$/.test(variable));
+      const facts = variables.flatMap((variable) => [variable, ...Object.values(DEFAULT.parse(properties[variable]))]);
+      expect(codes, name).toEqual(expect.arrayContaining(facts));
+      // And no other: what looks like a variable of it is one.
+      const [prefix = ''] = variables[0]?.split('_') ?? [];
+      const known = new Set(facts);
+      expect(
+        codes.filter((code) => code.startsWith(`${prefix}_`) && !known.has(code)),
+        name,
+      ).toEqual([]);
+    }
   });
 
   test('the endpoints are those of the native format, and files and health', async () => {
