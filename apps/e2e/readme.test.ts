@@ -76,7 +76,9 @@ describe('the tables', () => {
     const written = rowsOf(sectionOf(README, 'Endpoints'), ['method', 'path', 'answer']).flatMap(([methods = '', path = '']) =>
       codeIn(methods).map((method) => `${method} ${codeIn(path).join()}`),
     );
-    expect(written.toSorted()).toEqual([...ofCode, 'GET /files/{token}/{name}', 'GET /healthz', 'GET /readyz'].toSorted());
+    expect(written.toSorted()).toEqual(
+      [...ofCode, 'GET /files/{token}/{name}', 'GET /healthz', 'GET /readyz', 'POST /callbacks/{provider}/{token}'].toSorted(),
+    );
   });
 
   test('every script of the root is explained, and no other is', async () => {
