@@ -156,17 +156,22 @@ export function openQueue(options: QueueOptions): DoorbellQueue {
       });
       const stopping = new AbortController();
       const keeping = keepLimits(name, stored, worker, stopping.signal);
+      let closing: Promise<void> | undefined;
+      async function close(): Promise<void> {
+        stopping.abort();
+        await worker.close();
+        await keeping;
+        const again = add(
+          left,
+          () => name,
+          () => PRIORITY_NUMBERS.high,
+        );
+        await again.catch((error: unknown) => log.warn({ error, queue: name }, 'doorbells not rung'));
+      }
       return {
-        async close() {
-          stopping.abort();
-          await worker.close();
-          await keeping;
-          const again = add(
-            left,
-            () => name,
-            () => PRIORITY_NUMBERS.high,
-          );
-          await again.catch((error: unknown) => log.warn({ error, queue: name }, 'doorbells not rung'));
+        close() {
+          closing ??= close();
+          return closing;
         },
       };
     },
@@ -180,6 +185,7 @@ export function openQueue(options: QueueOptions): DoorbellQueue {
   /** Sets a queue's limits, lets its worker take entries from then on, and sets them again when the store has lost them. */
   async function keepLimits(name: string, limits: QueueLimits, worker: EntryWorker, signal: AbortSignal): Promise<void> {
     let isRunning = false;
+    await store.connected(signal);
     while (!signal.aborted) {
       try {
         if (await use(name, (queue) => setLimits(queue, limits))) log.info({ queue: name, ...limits }, 'limits set');
@@ -278,6 +284,8 @@ interface Store {
   openQueue(name: string): EntryQueue;
   /** It takes nothing until it is told to run. */
   openWorker(name: string, concurrency: number, limits: QueueLimits, onEntry: (entry: Entry) => Promise<void>): EntryWorker;
+  /** Resolves when there is a connection, or when the signal aborts. */
+  connected(signal: AbortSignal): Promise<void>;
   ping(): Promise<void>;
   close(): Promise<void>;
 }
@@ -312,6 +320,13 @@ function openRedisStore(redisUrl: string, { log, prefix }: QueueOptions): Store 
       const worker = new Worker<Entry>(name, (entry) => onEntry(entry.data), { connection, concurrency, ...settings });
       worker.on('error', (error) => log.warn({ error, queue: name }, 'worker failed'));
       return entryWorker(worker, name, log);
+    },
+    connected(signal) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      if (producer.status === 'ready') resolve();
+      else producer.once('ready', resolve);
+      signal.addEventListener('abort', () => resolve());
+      return promise;
     },
     async ping() {
       await producer.ping();
@@ -358,6 +373,8 @@ function openPostgresStore({ databaseUrl, log }: QueueOptions): Store {
         },
       };
     },
+    // Each statement connects by itself.
+    connected: () => Promise.resolve(),
     async ping() {
       await pool.query('select 1');
     },

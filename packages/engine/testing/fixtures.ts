@@ -170,6 +170,7 @@ export function anUpstream(behaviour: Partial<Upstream> = {}): RecordingUpstream
     calls,
     verbs: (jobId) => calls.filter(({ run }) => run.jobId === jobId).map(({ verb }) => verb),
     ...(behaviour.concurrency !== undefined && { concurrency: behaviour.concurrency }),
+    ...(behaviour.limits && { limits: behaviour.limits }),
     ...(behaviour.receive && { receive: behaviour.receive }),
     start(run) {
       calls.push({ verb: 'start', run });

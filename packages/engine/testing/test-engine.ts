@@ -2,7 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Clock, type Job, type Log, newId, systemClock, type Upstream, type WebhookMessage } from '@claimcheck/core';
+import { type Clock, type Job, type Log, type Model, newId, systemClock, type Upstream, type WebhookMessage } from '@claimcheck/core';
 import { Redis } from 'ioredis';
 import { expect } from 'vitest';
 import type { S3Options } from '../assets-s3.ts';
@@ -27,6 +27,7 @@ export interface TestEngineOptions {
   readonly settings?: Partial<EngineOptions['settings']>;
   readonly encodeWebhook?: (job: Job) => WebhookMessage;
   readonly clock?: Clock;
+  readonly limitedRoutes?: EngineOptions['limitedRoutes'];
   /** As in SECRET_KEY; undefined for the one that all test engines share. */
   readonly secretKeys?: string;
   /** The loopback addresses unless given: the receivers of tests are there. */
@@ -50,10 +51,14 @@ export interface TestEngine extends AsyncDisposable {
   readonly logged: readonly { readonly message: string; readonly fields: object }[];
   /** Ids of the entries that wait in a provider's queue. */
   doorbells(provider?: string): Promise<string[]>;
-  /** Loses every entry, as a Redis that was flushed does. */
+  /** Loses every entry and all limits, as a Redis that was flushed does. */
   loseDoorbells(): Promise<void>;
+  /** Makes workers that hold entries look as if they had died a while ago. */
+  loseWorkers(): Promise<void>;
+  /** What the queue of a provider, or of a route's gate, is limited to. */
+  limitsOf(provider: string, model?: string): Promise<Record<string, number>>;
   /** Starts a worker that is stopped with the engine. */
-  startWorker(upstream: Upstream, workerId?: string): RunningWorker;
+  startWorker(upstream: Upstream, workerId?: string, models?: Model[]): RunningWorker;
   startDispatcher(): RunningDispatcher;
   /** Starts the sweep, which also rings for retries. */
   startSweep(): RunningSweep;
@@ -92,6 +97,7 @@ async function open(options: TestEngineOptions, owned: TestDatabase, assetsFolde
     log,
     random: () => 0.5,
     ...(options.clock && { clock: options.clock }),
+    ...(options.limitedRoutes && { limitedRoutes: options.limitedRoutes }),
   });
   opened.defer(() => engine.close());
   // Connections are made in the background; a doorbell that is rung before would wait for the sweep.
@@ -110,11 +116,11 @@ async function open(options: TestEngineOptions, owned: TestDatabase, assetsFolde
     queuePrefix,
     logged,
     ...doorbells,
-    startWorker(upstream, workerId = 'a worker') {
+    startWorker(upstream, workerId = 'a worker', models = [aModel]) {
       const worker = engine.startWorker({
         workerId,
         upstreams: new Map([[PROVIDER, upstream]]),
-        catalog: aCatalog(aModel),
+        catalog: aCatalog(...models),
       });
       running.defer(() => worker.stop());
       return worker;
@@ -139,7 +145,17 @@ async function open(options: TestEngineOptions, owned: TestDatabase, assetsFolde
   };
 }
 
-type Doorbells = Pick<TestEngine, 'doorbells' | 'loseDoorbells'>;
+type Doorbells = Pick<TestEngine, 'doorbells' | 'loseDoorbells' | 'loseWorkers' | 'limitsOf'>;
+
+const LIMITS = ['concurrency', 'max', 'duration'];
+
+function queueName(provider: string, model?: string): string {
+  return model === undefined ? `invoke-${provider}` : `invoke-${provider}~${model}`;
+}
+
+function asLimits(settings: readonly (readonly [string, string])[]): Record<string, number> {
+  return Object.fromEntries(settings.filter(([field]) => LIMITS.includes(field)).map(([field, value]) => [field, Number(value)]));
+}
 
 function redisDoorbells(prefix: string, opened: AsyncDisposableStack): Doorbells {
   const redis = new Redis(redisUrl());
@@ -153,6 +169,17 @@ function redisDoorbells(prefix: string, opened: AsyncDisposableStack): Doorbells
       const keys = await redis.keys(`${prefix}:*`);
       if (keys.length > 0) await redis.del(...keys);
     },
+    async loseWorkers() {
+      for (const lock of await redis.keys(`${prefix}:*:lock`)) {
+        await redis.del(lock);
+        const [, queue = '', id = ''] = /^(.*):([^:]+):lock$/.exec(lock) ?? [];
+        await redis.sadd(`${queue}:stalled`, id);
+        await redis.del(`${queue}:stalled-check`);
+      }
+    },
+    async limitsOf(provider, model) {
+      return asLimits(Object.entries(await redis.hgetall(`${prefix}:${queueName(provider, model)}:meta`)));
+    },
   };
 }
 
@@ -165,6 +192,16 @@ function postgresDoorbells(sql: Sql): Doorbells {
     },
     async loseDoorbells() {
       await sql`delete from bullmq.job`;
+      await sql`delete from bullmq.meta`;
+    },
+    async loseWorkers() {
+      await sql`update bullmq.job set lock_token = 'of the dead', locked_until_ms = 0, stalled_marked = true where state::text = 'active'`;
+      await sql`delete from bullmq.meta where field = 'stalled-check'`;
+    },
+    async limitsOf(provider, model) {
+      const rows = await sql<{ field: string; value: string }[]>`
+        select field, value from bullmq.meta where queue = ${queueName(provider, model)}`;
+      return asLimits(rows.map(({ field, value }) => [field, value]));
     },
   };
 }
