@@ -11,11 +11,15 @@ const POLL = { timeout: 30_000, interval: 50 };
 interface Case {
   readonly provider: string;
   readonly model: string;
+  /** Of the route. */
+  readonly options?: JsonObject;
   /** By what method and path runs are submitted. */
   readonly submission: RegExp;
   /** By what method and path one is cancelled; absent where the vendor has no way to. */
   readonly cancellation?: RegExp;
 }
+
+const HTTP_KEY = { headers: { 'x-key': '{key}' } };
 
 /** Runs that have a handle. */
 const RESUMABLE: Readonly<Record<string, Case>> = {
@@ -56,6 +60,21 @@ const RESUMABLE: Readonly<Record<string, Case>> = {
     submission: /^POST \/v1\/videos$/,
     cancellation: /^DELETE \/v1\/videos\/\w+$/,
   },
+  http: {
+    provider: 'http',
+    model: 'queue',
+    options: {
+      submit: { path: '/jobs', ...HTTP_KEY, body: '{"input": parameters}' },
+      poll: { path: '/jobs/{handle}', ...HTTP_KEY },
+      result: { path: '/jobs/{handle}/result', ...HTTP_KEY },
+      cancel: { path: '/jobs/{handle}', ...HTTP_KEY },
+      handle: 'body.id',
+      state: 'body.state = "done" ? "succeeded" : "running"',
+      outputs: 'body.pictures.{"url": link, "content_type": type}',
+    },
+    submission: /^POST \/jobs$/,
+    cancellation: /^DELETE \/jobs\/job%20\d+$/,
+  },
 };
 
 /** A container that cannot call back runs only while somebody holds the connection: closing it ends the run. */
@@ -78,6 +97,13 @@ const AT_ONCE: Readonly<Record<string, Case & { readonly onUnknown: 'resubmit' |
     submission: /^POST \/openai\/v1\/images\/generations$/,
     onUnknown: 'resubmit',
   },
+  'http-file': {
+    provider: 'http',
+    model: 'file',
+    options: { submit: { path: '/pictures', ...HTTP_KEY } },
+    submission: /^POST \/pictures$/,
+    onUnknown: 'resubmit',
+  },
 };
 
 /** A service with an API and the simulators of all vendors, in which each case is a model of its own. */
@@ -87,9 +113,9 @@ async function startService(runMs: number) {
   const database = started.use(await createTestDatabase());
   const folder = started.use(await temporaryFolder());
   const vendors = started.use(await startVendors(new Set(Object.values(cases).map(({ provider }) => provider)), runMs));
-  const models = Object.entries(cases).map(([name, { provider, model }]) => ({
+  const models = Object.entries(cases).map(([name, { provider, model, options }]) => ({
     name: `test/${name}`,
-    routes: [{ provider, model }],
+    routes: [{ provider, model, ...(options && { options }) }],
     more: { on_unknown: AT_ONCE[name]?.onUnknown ?? 'fail' } satisfies JsonObject,
   }));
   const environment = {
@@ -148,7 +174,7 @@ test.concurrent('what a killed worker had under way is finished by another, and 
   await using service = await startService(8_000);
   await using doomed = await service.startWorker();
   const ids = await service.submit(Object.keys({ ...RESUMABLE, ...HELD, ...AT_ONCE }));
-  const once = { fal: 1, replicate: 1, segmind: 2, wavespeed: 1, 'inference-sh': 1, lumenfall: 2, openai: 2, cog: 1 };
+  const once = { fal: 1, replicate: 1, segmind: 2, wavespeed: 1, 'inference-sh': 1, lumenfall: 2, openai: 2, http: 2, cog: 1 };
   await expect.poll(service.submitted, POLL).toEqual(once);
   await expect.poll(service.handles, POLL).toBe(Object.keys({ ...RESUMABLE, ...HELD }).length);
   await doomed.end('SIGKILL');
@@ -159,19 +185,26 @@ test.concurrent('what a killed worker had under way is finished by another, and 
   await using _worker = await service.startWorker();
   const ended = await Promise.all(
     Object.entries(ids).map(async ([name, id]) => {
-      const { status, error } = await service.client.ended(id);
-      return [name, error === undefined ? status : error] as const;
+      const { status, error, metrics } = await service.client.ended(id);
+      const { resubmits } = metrics as Record<string, unknown>;
+      return [name, error ?? (resubmits === undefined ? status : `${status} after ${resubmits} resubmission`)] as const;
     }),
   );
   const unknown = 'A worker was lost while it handed the request to the provider; whether the provider ran it is unknown.';
-  expect(Object.fromEntries(ended)).toEqual({ ...each(ids, 'COMPLETED'), 'segmind-v1': unknown, 'openai-picture': unknown });
+  expect(Object.fromEntries(ended)).toEqual({
+    ...each(ids, 'COMPLETED'),
+    'segmind-v1': unknown,
+    'openai-picture': unknown,
+    'lumenfall-picture': 'COMPLETED after 1 resubmission',
+    'http-file': 'COMPLETED after 1 resubmission',
+  });
   expect(await service.attempts(ids)).toEqual(each(ids, 2));
-  // What lumenfall and cog count twice is looked at below.
-  expect(service.submitted()).toEqual({ ...once, lumenfall: 3, cog: 2 });
+  // Which of them came twice is looked at below.
+  expect(service.submitted()).toEqual({ ...once, lumenfall: 3, http: 3, cog: 2 });
   const submissions = Object.entries({ ...RESUMABLE, ...HELD, ...AT_ONCE }).map(
     ([name, { submission }]) => [name, service.requests(name, submission).length] as const,
   );
-  expect(Object.fromEntries(submissions)).toEqual({ ...each(ids, 1), 'lumenfall-picture': 2, cog: 2 });
+  expect(Object.fromEntries(submissions)).toEqual({ ...each(ids, 1), 'lumenfall-picture': 2, 'http-file': 2, cog: 2 });
   // The first of its runs ended with the worker, and the second is the same one to the container.
   const [first, second] = service.requests('cog', /^PUT /);
   expect(second).toBe(first);
