@@ -2,6 +2,7 @@
 import type { Clock, Job, LimitedRoute, Log, WebhookMessage } from '@claimcheck/core';
 import type { AssetStore } from './assets.ts';
 import type { Guard } from './outbound/index.ts';
+import type { Outputs } from './outputs.ts';
 import type { ProviderHealth } from './provider-health.ts';
 import type { DoorbellQueue } from './queue.ts';
 import type { Database } from './storage/connection.ts';
@@ -25,6 +26,8 @@ export interface EngineContext {
   readonly signals: Signals;
   readonly health: ProviderHealth;
   readonly assets: AssetStore;
+  /** Brings what runs have produced into its normal form. */
+  readonly outputs: Outputs;
   readonly webhookSecrets: WebhookSecrets;
   /** Where webhooks may go. */
   readonly guard: Guard;

@@ -1,5 +1,6 @@
 /** The engine: what the service does, over Postgres and BullMQ. Apps use this file only. */
 import type { KeyObject } from 'node:crypto';
+import { join } from 'node:path';
 import { type Clock, type Job, type LimitedRoute, type Log, systemClock, type WebhookMessage } from '@claimcheck/core';
 import { openAssetStore } from './assets.ts';
 import { openDiskPlace } from './assets-disk.ts';
@@ -10,6 +11,7 @@ import { type RunningDispatcher, startDispatcher } from './deliver.ts';
 import { type Deliveries, makeDeliveries } from './deliveries.ts';
 import { type Keys, makeKeys } from './keys.ts';
 import { type AllowList, type Guard, openGuard } from './outbound/index.ts';
+import { DEFAULT_OUTPUT_SETTINGS, makeOutputs, type OutputSettings } from './outputs.ts';
 import packageJson from './package.json' with { type: 'json' };
 import { makeProviderHealth } from './provider-health.ts';
 import { openQueue } from './queue.ts';
@@ -36,6 +38,7 @@ export { DEFAULT_CALLER, type KeyOwner, type Keys, newKey, openKeys, type Stored
 export { type LogOptions, openLog } from './log.ts';
 export { migrateDatabase, waitForDatabase, waitForRedis } from './migrate.ts';
 export { type AllowList, parseAllowList } from './outbound/index.ts';
+export type { KeepRequest, OutputSettings, Outputs } from './outputs.ts';
 export type { ListOptions, Reading, WaitOptions } from './read.ts';
 export type { Receive, Received, ReceivedCallback, ReceiverOptions } from './receive.ts';
 export type { Router, RouterOptions } from './route.ts';
@@ -69,6 +72,10 @@ export interface EngineOptions {
   readonly secretKeys?: readonly KeyObject[];
   /** What webhooks may call besides public addresses; nothing unless given. */
   readonly webhookAllow?: AllowList;
+  /** Where media of upstreams may be fetched from besides public addresses; nowhere unless given. */
+  readonly upstreamAllow?: AllowList;
+  /** What becomes of media of upstreams; they are copied unless given. */
+  readonly outputs?: OutputSettings;
   readonly log: Log;
   /** Sent as `user-agent` with webhooks. */
   readonly userAgent?: string;
@@ -105,12 +112,17 @@ export interface Health {
   readonly queue: 'ok' | 'unreachable';
 }
 
+/** Links of storage services carry signatures and tokens. */
+const MEDIA_URL_CHARACTERS_MAX = 8_192;
+
 /** Opens an engine. Connections are made on first use; the schema must be there, see {@link migrateDatabase}. */
 export function openEngine(options: EngineOptions): Engine {
   const { log, clock = systemClock, limitedRoutes = [] } = options;
   const database = openDatabase({ url: options.databaseUrl, applicationName: options.applicationName ?? 'claimcheck' });
   const signals = listenToSignals({ databaseUrl: options.databaseUrl, clock, log });
   const health = makeProviderHealth({ clock, database, log, signals });
+  const assets = openAssetStore({ place: options.s3 ? openS3Place(options.s3) : openDiskPlace(options.assetsFolder), database });
+  const random = options.random ?? Math.random;
   const context: EngineContext = {
     database,
     health,
@@ -124,11 +136,20 @@ export function openEngine(options: EngineOptions): Engine {
     }),
     limitedRoutes,
     signals,
-    assets: openAssetStore({ place: options.s3 ? openS3Place(options.s3) : openDiskPlace(options.assetsFolder), database }),
+    assets,
+    outputs: makeOutputs({
+      assets,
+      guard: openGuard({ urlCharactersMax: MEDIA_URL_CHARACTERS_MAX, ...(options.upstreamAllow && { allow: options.upstreamAllow }) }),
+      clock,
+      random,
+      log,
+      spoolFolder: join(options.assetsFolder, 'incoming'),
+      settings: options.outputs ?? DEFAULT_OUTPUT_SETTINGS,
+    }),
     webhookSecrets: makeWebhookSecrets({ database, clock, log, signals }, openSecretBox(options.secretKeys ?? [])),
     guard: openGuard({ ...(options.webhookAllow && { allow: options.webhookAllow }) }),
     clock,
-    random: options.random ?? Math.random,
+    random,
     log,
     settings: options.settings,
     encodeWebhook: options.encodeWebhook,
@@ -166,6 +187,7 @@ export function openEngine(options: EngineOptions): Engine {
       context.health.close();
       await context.signals.close();
       await context.queue.close();
+      await context.outputs.close();
       await context.database.close();
       context.assets.close();
     },

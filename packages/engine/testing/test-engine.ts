@@ -8,6 +8,7 @@ import { expect } from 'vitest';
 import type { S3Options } from '../assets-s3.ts';
 import { type Engine, type EngineOptions, openEngine, type RunningDispatcher, type RunningSweep, type RunningWorker } from '../index.ts';
 import { type AllowList, parseAllowList } from '../outbound/index.ts';
+import type { OutputSettings } from '../outputs.ts';
 import { newSecretKey, parseSecretKeys } from '../secret-box.ts';
 import { type Database, openDatabase, type Sql } from '../storage/connection.ts';
 import { aCaller, aCatalog, aModel, PROVIDER } from './fixtures.ts';
@@ -32,6 +33,9 @@ export interface TestEngineOptions {
   readonly secretKeys?: string;
   /** The loopback addresses unless given: the receivers of tests are there. */
   readonly webhookAllow?: AllowList;
+  /** The loopback addresses unless given: the upstreams of tests are there. */
+  readonly upstreamAllow?: AllowList;
+  readonly outputs?: OutputSettings;
   /** Where files are stored; in a folder unless given. */
   readonly s3?: S3Options;
 }
@@ -88,6 +92,8 @@ async function open(options: TestEngineOptions, owned: TestDatabase, assetsFolde
     ...(options.queue === 'redis' && { redisUrl: options.redisUrl ?? redisUrl() }),
     queuePrefix,
     assetsFolder,
+    upstreamAllow: options.upstreamAllow ?? parseAllowList('127.0.0.1,::1').allow,
+    ...(options.outputs && { outputs: options.outputs }),
     ...(options.s3 && { s3: options.s3 }),
     settings: { resultTtlSeconds: 3600, webhookSchedule: [0, 5, 300], webhookLogSeconds: 86_400, ...options.settings },
     encodeWebhook:
