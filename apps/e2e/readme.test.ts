@@ -281,7 +281,7 @@ const KEY = /ck_[\w-]{43}[0-9a-z]{6}/;
 function shapeOf(json: string): unknown {
   return JSON.parse(json, (name, value: unknown) => {
     if (typeof value === 'string') return textShapeOf(value);
-    return ['inference_time', 'queue_time', 'total_time', 'file_size', 'queue_position'].includes(name) ? typeof value : value;
+    return ['inference_time', 'queue_time', 'total_time', 'seconds', 'file_size', 'queue_position'].includes(name) ? typeof value : value;
   });
 }
 

@@ -168,7 +168,7 @@ export function openEngine(options: EngineOptions): Engine {
     problemWithWebhook: context.guard.problemWith,
     sweep: makeSweep(context, settle, ring),
     startWorker: (worker) => startWorker(context, settle, ring, worker),
-    openRouter: (router) => makeRouter(health, router),
+    openRouter: (router) => makeRouter(context, router),
     openReceiver: (receiver) => makeReceive(context, settle, ring, receiver),
     startDispatcher: () => startDispatcher(context, { userAgent: options.userAgent ?? `claimcheck/${packageJson.version}` }),
     async health() {

@@ -39,9 +39,9 @@ export interface ReceiverOptions {
 const TOKEN_PATTERN = /^[A-Za-z0-9_-]{43}$/;
 
 export function makeReceive(context: EngineContext, settle: Settle, ring: Ring, options: ReceiverOptions): Receive {
-  const { database, health, log } = context;
+  const { database, log } = context;
   const { catalog, sandbox, upstreams } = options;
-  const router = makeRouter(health, { catalog, available: new Set(upstreams.keys()), off: new Map(), sandbox });
+  const router = makeRouter(context, { catalog, available: new Set(upstreams.keys()), off: new Map(), sandbox });
   const end = makeAttemptEnd(context, { catalog, router, settle, ring });
   // The upstream tries again when the database is away.
   const once = <Result>(statement: () => Promise<Result>) => statement();

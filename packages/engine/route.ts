@@ -3,7 +3,8 @@
  * file wants, the healthy before the sick, and those that have not failed the job before those that have.
  */
 import { AppError, type Catalog, type JsonObject, type Model, type Route, type RouteListing, routeOf, SANDBOX } from '@claimcheck/core';
-import { type Outage, type ProviderHealth, waitOf } from './provider-health.ts';
+import type { EngineContext } from './context.ts';
+import { type Outage, waitOf } from './provider-health.ts';
 
 export interface RouterOptions {
   readonly catalog: Pick<Catalog, 'express' | 'estimateUsd'>;
@@ -45,7 +46,7 @@ export interface Router {
   list(model: Model): readonly RouteListing[];
 }
 
-export function makeRouter(health: Pick<ProviderHealth, 'stateOf' | 'times'>, options: RouterOptions): Router {
+export function makeRouter({ health, log }: Pick<EngineContext, 'health' | 'log'>, options: RouterOptions): Router {
   const { catalog, available, off, sandbox } = options;
 
   /** Without the sandbox where that may not serve. */
@@ -98,6 +99,9 @@ export function makeRouter(health: Pick<ProviderHealth, 'stateOf' | 'times'>, op
         return route;
       } catch (error) {
         refusal ??= error;
+        // The client asked for nothing wrong: the mapping in the model's file is.
+        const isRefused = error instanceof AppError && error.code === 'invalid_parameters';
+        if (!isRefused) log.error({ error, model: model.name, provider: route.provider }, 'route cannot be used');
       }
     }
     throw refusal;

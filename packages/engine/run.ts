@@ -92,7 +92,7 @@ interface HeldAttempt extends Ownership {
 export function startWorker(context: EngineContext, settle: Settle, ring: Ring, options: WorkerOptions): RunningWorker {
   const { clock, database, health, log, queue, signals } = context;
   const { catalog, publicUrl, sandbox = 'auto', upstreams } = options;
-  const router = makeRouter(health, { catalog, available: new Set(upstreams.keys()), off: new Map(), sandbox });
+  const router = makeRouter(context, { catalog, available: new Set(upstreams.keys()), off: new Map(), sandbox });
   const end = makeAttemptEnd(context, { catalog, router, settle, ring });
   const held = new Map<string, HeldAttempt>();
   const stopping = new AbortController();
