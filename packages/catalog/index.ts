@@ -7,5 +7,4 @@ export {
   loadCatalog,
 } from './catalog.ts';
 export { CatalogError, type CatalogProblem, describeProblem } from './catalog-error.ts';
-export { type ChooseOptions, chooseProvider } from './choose-provider.ts';
 export type { KnownProvider } from './route-options.ts';

@@ -6,6 +6,7 @@ import {
   type Catalog,
   type Failure,
   type Job,
+  type JsonObject,
   type Model,
   type Output,
   ProviderError,
@@ -89,7 +90,9 @@ export function makeAttemptEnd(context: EngineContext, { catalog, router, settle
   }
 
   return {
-    keep: (_attempt, output) => Promise.resolve(output),
+    keep({ job }, output, signal) {
+      return context.outputs.keep({ jobId: job.id, output, ...wantedFormat(catalog.find(job.model), job), signal });
+    },
     async succeed({ job, upstream }, output, write) {
       const model = catalog.find(job.model);
       const routeModel = model && routeOf(model, job.provider)?.model;
@@ -164,6 +167,15 @@ function withDoubt(error: unknown, { hasHandle, upstream }: OpenAttempt, model: 
   if (model?.onUnknown !== 'fail') return error;
   const message = 'The provider did not answer when it was handed the request; whether it ran it is unknown.';
   return new TerminalError(message, { code: 'outcome_unknown', cause: error });
+}
+
+/** What the client wants pictures to be, where the model lets it choose. */
+function wantedFormat(model: Model | undefined, { input }: Job): { readonly format?: string; readonly quality?: number } {
+  if (!model?.outputFormat) return {};
+  const parameters: JsonObject = JSON.parse(input);
+  const format = parameters[model.outputFormat.format];
+  const quality = model.outputFormat.quality === undefined ? undefined : parameters[model.outputFormat.quality];
+  return { ...(typeof format === 'string' && { format }), ...(typeof quality === 'number' && { quality }) };
 }
 
 function ownerOf({ id, attempt }: Pick<Job, 'id' | 'attempt'>): { readonly jobId: string; readonly attempt: number } {
