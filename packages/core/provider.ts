@@ -6,6 +6,7 @@ import type { ZodType } from 'zod';
 import type { Clock } from './clock.ts';
 import type { JsonObject, JsonValue } from './json.ts';
 import type { Limits } from './limits.ts';
+import type { Model } from './model.ts';
 import type { Media, Output } from './output.ts';
 
 export interface Provider<Settings = unknown> {
@@ -80,6 +81,8 @@ export interface Run {
   readonly attempt: number;
   /** The provider's own id of the model. */
   readonly model: string;
+  /** What the model makes, and the output shall hold. */
+  readonly produces: Model['produces'];
   /** The route's, as `routeOptions` has read them; undefined where it has none. */
   readonly options?: JsonObject;
   /** What to send: the model's parameters as the route's mapping has expressed them. */

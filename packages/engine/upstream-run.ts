@@ -33,6 +33,7 @@ export async function makeUpstreamRun(
     jobId: job.id,
     attempt: job.attempt,
     model: route.model,
+    produces: model.produces,
     ...(route.options && { options: route.options }),
     parameters: await expressed(catalog, model, route, job),
     idempotencyKey: `${job.id}-${job.provider}`,

@@ -10,6 +10,11 @@ const SIDE_MIN = 64;
 const SIDE_MAX = 2048;
 const SIDE_DEFAULT = 1024;
 const QUALITY_DEFAULT = 100;
+/** The most that any vendor makes in one run. */
+const COUNT_MAX = 10;
+const SECONDS_MIN = 1;
+const SECONDS_MAX = 60;
+const SECONDS_DEFAULT = 5;
 
 type Size = Pick<Picture, 'width' | 'height'>;
 
@@ -27,21 +32,38 @@ const FORMATS: ReadonlyMap<string, Picture['format']> = new Map([
   ['jpg', 'jpeg'],
   ['jpeg', 'jpeg'],
   ['webp', 'webp'],
+  ['avif', 'avif'],
+  ['gif', 'gif'],
 ]);
 
-export function readPrompt(parameters: JsonObject): string {
-  return typeof parameters.prompt === 'string' ? parameters.prompt : '';
+/** The prompt; of a conversation, what was said last. */
+export function readPrompt({ prompt, messages }: JsonObject): string {
+  if (typeof prompt === 'string') return prompt;
+  const last = Array.isArray(messages) ? messages.at(-1) : undefined;
+  const content = isJsonObject(last) ? last.content : undefined;
+  if (typeof content === 'string') return content;
+  const parts = Array.isArray(content) ? content : [];
+  return parts.flatMap((part) => (isJsonObject(part) && typeof part.text === 'string' ? [part.text] : [])).join('\n');
 }
 
-/** Everything of the picture but its text. */
-export function readPicture(parameters: JsonObject): Omit<Picture, 'text'> {
+/** How many pictures, videos or sounds. */
+export function readCount({ num_images: images, num_outputs: outputs, n }: JsonObject): number {
+  return clamp(readNumber(images) ?? readNumber(outputs) ?? readNumber(n) ?? 1, 1, COUNT_MAX);
+}
+
+/** How long a video or a sound shall be. */
+export function readSeconds({ duration, seconds }: JsonObject): number {
+  return Math.min(SECONDS_MAX, Math.max(SECONDS_MIN, readNumber(duration) ?? readNumber(seconds) ?? SECONDS_DEFAULT));
+}
+
+/** Everything of a picture but its text and its seed. */
+export function readPicture(parameters: JsonObject): Omit<Picture, 'text' | 'seed'> {
   const size = readSize(parameters);
   return {
     width: clamp(size.width, SIDE_MIN, SIDE_MAX),
     height: clamp(size.height, SIDE_MIN, SIDE_MAX),
-    seed: readSeed(parameters),
     format: FORMATS.get(String(parameters.output_format).toLowerCase()) ?? 'webp',
-    quality: clamp(readNumber(parameters.output_quality) ?? QUALITY_DEFAULT, 1, 100),
+    quality: clamp(readQuality(parameters), 1, 100),
   };
 }
 
@@ -50,10 +72,16 @@ function readSize(parameters: JsonObject): Size {
   return (
     parseSize(resolution) ??
     parseSize(size) ??
+    parseRatio(size) ??
     sidesOf(parameters) ??
     (isJsonObject(imageSize) ? sidesOf(imageSize) : (NAMED_SIZES.get(imageSize) ?? parseSize(imageSize))) ??
     parseRatio(ratio) ?? { width: SIDE_DEFAULT, height: SIDE_DEFAULT }
   );
+}
+
+/** OpenAI says `output_compression` and means the same: 100 is the best. */
+function readQuality({ output_quality: quality, output_compression: compression }: JsonObject): number {
+  return readNumber(quality) ?? readNumber(compression) ?? QUALITY_DEFAULT;
 }
 
 /** "1024x768", "1024*768", "1024 × 768 (Landscape)". */
@@ -81,7 +109,7 @@ function sidesOf({ width, height }: JsonObject): Size | undefined {
  * Where real models pick a seed by chance, the sandbox derives it from the parameters: in a test, the same request giving the same
  * bytes is worth more than variety. Keys are sorted, because their order means nothing.
  */
-function readSeed(parameters: JsonObject): number {
+export function readSeed(parameters: JsonObject): number {
   const seed = readNumber(parameters.seed);
   if (seed !== undefined && seed !== -1 && Number.isInteger(seed)) return seed;
   const members = Object.entries(parameters)

@@ -12,8 +12,8 @@ export interface Picture {
   readonly width: number;
   readonly height: number;
   readonly seed: number;
-  readonly format: 'png' | 'jpeg' | 'webp';
-  /** 1 to 100; PNG is lossless and ignores it. */
+  readonly format: 'png' | 'jpeg' | 'webp' | 'avif' | 'gif';
+  /** 1 to 100; PNG and GIF ignore it. */
   readonly quality: number;
 }
 
@@ -35,6 +35,11 @@ function encode(image: Sharp, { format, quality }: Picture): Sharp {
       return image.jpeg({ quality });
     case 'webp':
       return image.webp({ quality });
+    case 'avif':
+      // The least effort: more takes seconds of a core.
+      return image.avif({ quality, effort: 0 });
+    case 'gif':
+      return image.gif({ effort: 1 });
   }
 }
 

@@ -8,6 +8,8 @@ import { type JsonObject, type ProducedFile, RetryableError, type Run, type Step
 import sharp from 'sharp';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { drawPicture } from './_sandbox-picture.ts';
+import { playTone } from './_sandbox-sound.ts';
+import { filmStill } from './_sandbox-video.ts';
 import { openProviders } from './index.ts';
 import sandbox from './sandbox.ts';
 
@@ -15,16 +17,18 @@ const upstream = openProviders([sandbox], {}).upstreams.get('sandbox') ?? expect
 const small = { prompt: 'a fox', size: '128x96', seed: 1 };
 
 /** A run whose clock moves only when told, and whose files are collected. */
-function prepareRun(parameters: JsonObject, { attempt = 1, signal = new AbortController().signal } = {}) {
+function prepareRun(parameters: JsonObject, given: Partial<Pick<Run, 'attempt' | 'signal' | 'produces'>> = {}) {
   let now = 1_700_000_000_000;
   const files: ProducedFile[] = [];
   const run: Run = {
     jobId: '0197a1b2-0000-7000-8000-000000000001',
-    attempt,
+    attempt: 1,
     model: 'any-model',
+    produces: 'image',
     parameters,
     idempotencyKey: 'key',
-    signal,
+    signal: new AbortController().signal,
+    ...given,
     clock: { now: () => now, sleep: () => Promise.reject(new Error('The sandbox may not sleep.')) },
     async storeFile(file) {
       files.push(file);
@@ -42,20 +46,28 @@ function prepareRun(parameters: JsonObject, { attempt = 1, signal = new AbortCon
 }
 
 /** Does what the engine does: start, wait as long as asked, check, until the run ends. */
-async function complete(parameters: JsonObject, attempt = 1) {
-  const { run, files, advance } = prepareRun(parameters, { attempt });
+async function complete(parameters: JsonObject, given: Parameters<typeof prepareRun>[1] = {}) {
+  const { run, files, advance } = prepareRun(parameters, given);
   const progress: number[] = [];
+  const texts: (string | undefined)[] = [];
   let waitedMs = 0;
   let step: Step = await upstream.start(run);
   while (step.kind === 'running') {
     progress.push(step.progress ?? Number.NaN);
+    texts.push(step.partialText);
     waitedMs += step.checkAfterMs;
     advance(step.checkAfterMs);
     step = await upstream.check(run, step.handle);
   }
+  return { output: step.output, files, progress, texts, waitedMs };
+}
+
+/** The same for a run that makes one file. */
+async function draw(parameters: JsonObject, given: Parameters<typeof prepareRun>[1] = {}) {
+  const { files, ...rest } = await complete(parameters, given);
   const [file] = files;
-  if (!file) throw new Error('No file was stored.');
-  return { output: step.output, file, progress, waitedMs };
+  if (!file || files.length > 1) throw new Error(`${files.length} files were stored.`);
+  return { ...rest, file };
 }
 
 /** The time until the run failed, and its error. */
@@ -87,9 +99,11 @@ describe('the picture', () => {
     ['jpg', 'jpeg', 'image/jpeg', 'image.jpg'],
     ['jpeg', 'jpeg', 'image/jpeg', 'image.jpg'],
     ['webp', 'webp', 'image/webp', 'image.webp'],
+    ['avif', 'heif', 'image/avif', 'image.avif'],
+    ['gif', 'gif', 'image/gif', 'image.gif'],
     [undefined, 'webp', 'image/webp', 'image.webp'],
   ])('with output_format %j is really %s, in the size asked for', async (asked, format, contentType, fileName) => {
-    const { output, file } = await complete({ ...small, ...(asked === undefined ? {} : { output_format: asked }) });
+    const { output, file } = await draw({ ...small, ...(asked === undefined ? {} : { output_format: asked }) });
     expect(await sharp(file.bytes).metadata()).toMatchObject({ format, width: 128, height: 96, hasAlpha: false });
     expect(output).toEqual({
       media: [{ location: { asset: 'file-1' }, contentType, fileName, width: 128, height: 96, bytes: file.bytes.length }],
@@ -98,41 +112,41 @@ describe('the picture', () => {
   });
 
   test('is 1024 × 1024 WebP when nothing is asked', async () => {
-    const { file } = await complete({ prompt: 'a fox' });
+    const { file } = await draw({ prompt: 'a fox' });
     expect(await sharp(file.bytes).metadata()).toMatchObject({ format: 'webp', width: 1024, height: 1024 });
   });
 
-  test.each(['jpeg', 'webp'])('of lower quality takes fewer bytes as %s', async (format) => {
-    const best = await complete({ ...small, output_format: format });
-    const poor = await complete({ ...small, output_format: format, output_quality: 20 });
+  test.each(['jpeg', 'webp', 'avif'])('of lower quality takes fewer bytes as %s', async (format) => {
+    const best = await draw({ ...small, output_format: format });
+    const poor = await draw({ ...small, output_format: format, output_quality: 20 });
     expect(poor.file.bytes.length).toBeLessThan(best.file.bytes.length / 2);
   });
 
   test('of the same parameters is the same, byte for byte, also without a seed', async () => {
-    expect((await complete(small)).file.bytes).toEqual((await complete(small)).file.bytes);
-    const chosen = await complete({ prompt: 'a fox', size: '128x96' });
-    expect(await complete({ size: '128x96', prompt: 'a fox', seed: -1 })).toEqual(chosen);
+    expect((await draw(small)).file.bytes).toEqual((await draw(small)).file.bytes);
+    const chosen = await draw({ prompt: 'a fox', size: '128x96' });
+    expect(await draw({ size: '128x96', prompt: 'a fox', seed: -1 })).toEqual(chosen);
     // The reported seed repeats the picture.
-    const repeated = await complete({ prompt: 'a fox', size: '128x96', seed: chosen.output.seed ?? Number.NaN });
+    const repeated = await draw({ prompt: 'a fox', size: '128x96', seed: chosen.output.seed ?? Number.NaN });
     expect(repeated.file.bytes).toEqual(chosen.file.bytes);
   });
 
   test('of another seed has another background', async () => {
-    const mean = async (seed: number) => (await sharp((await complete({ ...small, seed })).file.bytes).stats()).channels.map((c) => c.mean);
+    const mean = async (seed: number) => (await sharp((await draw({ ...small, seed })).file.bytes).stats()).channels.map((c) => c.mean);
     const [one, two] = [await mean(1), await mean(2)];
     expect(Math.max(...one.map((level, channel) => Math.abs(level - (two[channel] ?? 0))))).toBeGreaterThan(10);
   });
 
   test('shows the prompt', async () => {
     const size = { size: '512x512', output_format: 'png', seed: 1 };
-    const empty = await countWhite((await complete({ ...size, prompt: '' })).file.bytes);
-    const fox = await countWhite((await complete({ ...size, prompt: 'a fox' })).file.bytes);
+    const empty = await countWhite((await draw({ ...size, prompt: '' })).file.bytes);
+    const fox = await countWhite((await draw({ ...size, prompt: 'a fox' })).file.bytes);
     expect(fox).toBeGreaterThan(empty + 1000);
   });
 
   test('has a caption in its corner that ends with the seed', async () => {
     const countCaption = async (seed: number, left: number, width: number) => {
-      const { file } = await complete({ prompt: '', size: '512x512', output_format: 'png', seed });
+      const { file } = await draw({ prompt: '', size: '512x512', output_format: 'png', seed });
       return countWhite(await sharp(file.bytes).extract({ left, top: 482, width, height: 30 }).png().toBuffer(), 200);
     };
     expect(await countCaption(1, 0, 200)).toBeGreaterThan(100);
@@ -141,8 +155,8 @@ describe('the picture', () => {
   });
 
   test('does not show the marks', async () => {
-    expect((await complete({ ...small, prompt: 'a [[slow:10]] fox' })).file.bytes).toEqual((await complete(small)).file.bytes);
-    expect((await complete({ ...small, prompt: 'a [[slow:abc]] fox' })).file.bytes).not.toEqual((await complete(small)).file.bytes);
+    expect((await draw({ ...small, prompt: 'a [[slow:10]] fox' })).file.bytes).toEqual((await draw(small)).file.bytes);
+    expect((await draw({ ...small, prompt: 'a [[slow:abc]] fox' })).file.bytes).not.toEqual((await draw(small)).file.bytes);
   });
 
   test.each([
@@ -153,13 +167,13 @@ describe('the picture', () => {
     ['one endless word', 'x'.repeat(100_000)],
   ])('can be drawn of %s', async (_what, prompt) => {
     const large = { size: '512x384', output_format: 'png', seed: 1 };
-    const { file } = await complete({ ...large, prompt });
-    const empty = await complete({ ...large, prompt: '' });
+    const { file } = await draw({ ...large, prompt });
+    const empty = await draw({ ...large, prompt: '' });
     expect(await countWhite(file.bytes)).toBeGreaterThan((await countWhite(empty.file.bytes)) + 200);
   });
 
   test.each(['64x64', '64x2048', '2048x64', '2048x2048'])('can be drawn at %s', async (size) => {
-    const { file } = await complete({ prompt: 'a fox in the snow', size });
+    const { file } = await draw({ prompt: 'a fox in the snow', size });
     expect(
       await sharp(file.bytes)
         .metadata()
@@ -170,19 +184,75 @@ describe('the picture', () => {
   test('is the same on a machine without fonts or fontconfig, and nothing complains there', async () => {
     const directory = await mkdtemp(join(tmpdir(), 'no-fonts-'));
     onTestFinished(() => rm(directory, { recursive: true }));
-    const draw = join(directory, 'draw.ts');
+    const script = join(directory, 'draw.ts');
     const picture = { text: 'a fox', width: 128, height: 96, seed: 1, format: 'webp', quality: 100 };
     await writeFile(
-      draw,
+      script,
       `import { drawPicture } from ${JSON.stringify(pathToFileURL(join(import.meta.dirname, '_sandbox-picture.ts')).href)};
        process.stdout.write(Buffer.from(await drawPicture(${JSON.stringify(picture)})).toString('base64'));`,
     );
     const env = { FONTCONFIG_FILE: join(directory, 'absent.conf'), FONTCONFIG_PATH: directory };
-    const { stdout, stderr } = await promisify(execFile)(process.execPath, ['--disable-warning=MODULE_TYPELESS_PACKAGE_JSON', draw], {
+    const { stdout, stderr } = await promisify(execFile)(process.execPath, ['--disable-warning=MODULE_TYPELESS_PACKAGE_JSON', script], {
       env,
     });
     expect(stderr).toBe('');
-    expect(stdout).toBe(Buffer.from((await complete(small)).file.bytes).toString('base64'));
+    expect(stdout).toBe(Buffer.from((await draw(small)).file.bytes).toString('base64'));
+  });
+});
+
+describe('several pictures', () => {
+  test('are as many as asked, each with the seed after that of the one before', async () => {
+    const { output, files } = await complete({ ...small, n: 3 });
+    expect(output.media.map(({ location }) => location)).toEqual([{ asset: 'file-1' }, { asset: 'file-2' }, { asset: 'file-3' }]);
+    expect(output.seed).toBe(1);
+    const alone = await Promise.all([1, 2, 3].map(async (seed) => (await draw({ ...small, seed })).file));
+    expect(files).toEqual(alone);
+  });
+});
+
+describe('of a model that makes', () => {
+  test('videos, the picture is filmed for as long as asked', async () => {
+    const { output, file } = await draw({ ...small, duration: 2.5 }, { produces: 'video' });
+    expect(output).toEqual({
+      media: [
+        {
+          location: { asset: 'file-1' },
+          contentType: 'video/webm',
+          fileName: 'video.webm',
+          width: 128,
+          height: 96,
+          bytes: file.bytes.length,
+        },
+      ],
+      seed: 1,
+    });
+    const { file: picture } = await draw({ ...small, output_format: 'webp' });
+    const webp = picture.bytes;
+    expect(Buffer.from(file.bytes)).toEqual(Buffer.from(filmStill({ webp, width: 128, height: 96, seconds: 2.5 })));
+  });
+
+  test('sounds, a tone plays for as long as asked', async () => {
+    const { output, file } = await draw({ prompt: 'a fox', seed: 7, seconds: '3' }, { produces: 'audio' });
+    expect(output).toEqual({
+      media: [{ location: { asset: 'file-1' }, contentType: 'audio/wav', fileName: 'sound.wav', bytes: file.bytes.length }],
+      seed: 7,
+    });
+    expect(file.bytes).toEqual(playTone(7, 3));
+  });
+
+  test('texts, the prompt is said back, word by word', async () => {
+    const { output, files, texts } = await complete({ prompt: '[[slow:400]]a quick  fox 🦊 runs' }, { produces: 'text' });
+    expect(output).toEqual({ media: [], text: 'a quick  fox 🦊 runs' });
+    expect(texts).toEqual(['', 'a ', 'a quick  ', 'a quick  fox ']);
+    expect(files).toEqual([]);
+  });
+
+  test('JSON, it holds the prompt and the seed', async () => {
+    expect((await complete(small, { produces: 'json' })).output).toEqual({ media: [], json: { prompt: 'a fox', seed: 1 }, seed: 1 });
+  });
+
+  test.each(['video', 'audio', 'text', 'json'] as const)('%s, marks hold as well', async (produces) => {
+    await expect(complete({ prompt: '[[fail:out of paint]]' }, { produces })).rejects.toMatchObject({ message: 'out of paint' });
   });
 });
 
@@ -281,7 +351,7 @@ describe('marks', () => {
   test('flaky fails the first attempts so that they are tried again, then works', async () => {
     const parameters = { ...small, prompt: 'a fox [[flaky:2]]' };
     for (const attempt of [1, 2]) expect((await fail(parameters, attempt)).error).toBeInstanceOf(RetryableError);
-    expect((await complete(parameters, 3)).output.media).toHaveLength(1);
+    expect((await complete(parameters, { attempt: 3 })).output.media).toHaveLength(1);
   });
 
   test('flaky and fail together are tried again, then fail for good', async () => {

@@ -1,11 +1,14 @@
 /**
- * The provider that needs no key: it draws the prompt as a picture, and marks in the prompt make it slow, fail, or never end,
- * so that a client can try every outcome without paying for one. It is always on; whether a model may use it is the caller's decision.
+ * The provider that needs no key: it draws the prompt as a picture, films that picture where a model makes videos, and says the prompt back
+ * where a model writes. Marks in the prompt make it slow, fail, or never end, so that a client can try every outcome without paying for one.
+ * It is always on; whether a model may use it is the caller's decision.
  * A run is only a start time: what it does is read from the parameters again at every call, so any process can carry it on.
  */
 import {
   isJsonObject,
+  type JsonObject,
   type JsonValue,
+  type Media,
   type Output,
   type ProducedFile,
   type Provider,
@@ -17,8 +20,10 @@ import {
 import { z } from 'zod';
 import { createGate } from './_gate.ts';
 import { type Marked, readMarks } from './_sandbox-marks.ts';
-import { readPicture, readPrompt } from './_sandbox-parameters.ts';
+import { readCount, readPicture, readPrompt, readSeconds, readSeed } from './_sandbox-parameters.ts';
 import { drawPicture, type Picture } from './_sandbox-picture.ts';
+import { playTone } from './_sandbox-sound.ts';
+import { filmStill } from './_sandbox-video.ts';
 
 /** Long enough that a client sees PROCESSING and one progress, short enough for a first try to feel instant. */
 const DURATION_MS_DEFAULT = 200;
@@ -38,13 +43,15 @@ const FILES: Readonly<Record<Picture['format'], Pick<ProducedFile, 'contentType'
   png: { contentType: 'image/png', fileName: 'image.png' },
   jpeg: { contentType: 'image/jpeg', fileName: 'image.jpg' },
   webp: { contentType: 'image/webp', fileName: 'image.webp' },
+  avif: { contentType: 'image/avif', fileName: 'image.avif' },
+  gif: { contentType: 'image/gif', fileName: 'image.gif' },
 };
 
 const sandbox: Provider = {
   name: 'sandbox',
   settings: z.object({}),
   open: () => ({
-    start: async (run) => running(readMarks(readPrompt(run.parameters)), run.clock.now(), 0),
+    start: async (run) => running(run, readMarks(readPrompt(run.parameters)), run.clock.now(), 0),
     check,
     // No `cancel`: between two calls there is nothing that could be stopped.
   }),
@@ -57,21 +64,23 @@ async function check(run: Run, handle: JsonValue): Promise<Step> {
   const startedAt = readHandle(handle);
   // The run may have been started by a machine whose clock is ahead.
   const elapsedMs = Math.max(0, run.clock.now() - startedAt);
-  if (marked.hangs || elapsedMs < durationOf(marked)) return running(marked, startedAt, elapsedMs);
+  if (marked.hangs || elapsedMs < durationOf(marked)) return running(run, marked, startedAt, elapsedMs);
   throwMarkedError(marked, run.attempt);
   return { kind: 'finished', output: await produce(run, marked.text) };
 }
 
-function running(marked: Marked, startedAt: number, elapsedMs: number): Step {
+function running({ produces }: Run, marked: Marked, startedAt: number, elapsedMs: number): Step {
   const handle = { startedAt };
   if (marked.hangs) return { kind: 'running', handle, progress: 0, checkAfterMs: HANG_CHECK_MS };
   const durationMs = durationOf(marked);
   const pauseMs = Math.min(CHECK_MS_MAX, Math.max(CHECK_MS_MIN, Math.round(durationMs / 10)));
+  // Whole percents, rounded down: 1 is for the end.
+  const progress = durationMs === 0 ? 0 : Math.floor((100 * elapsedMs) / durationMs) / 100;
   return {
     kind: 'running',
     handle,
-    // Whole percents, rounded down: 1 is for the end.
-    progress: durationMs === 0 ? 0 : Math.floor((100 * elapsedMs) / durationMs) / 100,
+    progress,
+    ...(produces === 'text' && { partialText: beginningOf(marked.text, progress) }),
     checkAfterMs: Math.min(pauseMs, durationMs - elapsedMs),
   };
 }
@@ -90,14 +99,33 @@ function throwMarkedError({ flakyAttempts, failure, refused }: Marked, attempt: 
     throw new TerminalError('The sandbox refused this prompt because it is marked as unsafe content.', { code: 'content_refused' });
 }
 
+/** As much of a text as a writer has of it by then, in whole words. */
+function beginningOf(text: string, fraction: number): string {
+  const words = text.split(/(?<=\s)/u);
+  return words.slice(0, Math.floor(fraction * words.length)).join('');
+}
+
 async function produce(run: Run, text: string): Promise<Output> {
-  const picture: Picture = { ...readPicture(run.parameters), text };
-  const { width, height, seed, format } = picture;
-  // Storing counts as drawing, so that finished pictures cannot pile up in memory before a slow store.
-  const media = await drawing.run(run.signal, async () =>
-    run.storeFile({ bytes: await drawPicture(picture), width, height, ...FILES[format] }),
-  );
-  return { media: [media], seed };
+  const { produces, parameters } = run;
+  const seed = readSeed(parameters);
+  if (produces === 'text') return { media: [], text };
+  if (produces === 'json') return { media: [], json: { prompt: text, seed }, seed };
+  const media: Media[] = [];
+  for (let index = 0; index < readCount(parameters); index += 1) {
+    // Storing counts as drawing, so that finished pictures cannot pile up in memory before a slow store.
+    media.push(await drawing.run(run.signal, async () => run.storeFile(await makeFile(produces, parameters, text, seed + index))));
+  }
+  return { media, seed };
+}
+
+async function makeFile(kind: 'image' | 'video' | 'audio', parameters: JsonObject, text: string, seed: number): Promise<ProducedFile> {
+  if (kind === 'audio') return { bytes: playTone(seed, readSeconds(parameters)), contentType: 'audio/wav', fileName: 'sound.wav' };
+  const picture: Picture = { ...readPicture(parameters), text, seed };
+  const { width, height, format } = picture;
+  if (kind === 'image') return { bytes: await drawPicture(picture), width, height, ...FILES[format] };
+  const webp = await drawPicture({ ...picture, format: 'webp' });
+  const bytes = filmStill({ webp, width, height, seconds: readSeconds(parameters) });
+  return { bytes, width, height, contentType: 'video/webm', fileName: 'video.webm' };
 }
 
 function readHandle(handle: JsonValue): number {

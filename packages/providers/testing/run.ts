@@ -14,6 +14,7 @@ export function aRun(parameters: JsonObject, given: Partial<Omit<Run, 'parameter
     jobId: '0197a1b2-0000-7000-8000-000000000001',
     attempt: 1,
     model: 'any-model',
+    produces: 'image',
     idempotencyKey: '0197a1b2-0000-7000-8000-000000000001-provider',
     signal: new AbortController().signal,
     clock: systemClock,
