@@ -1,6 +1,6 @@
 /** The API's settings. The only place of this app that reads the environment. */
 import { type Environment, readConfig } from '@claimcheck/core';
-import { engineSettings, wholeNumber } from '@claimcheck/engine';
+import { checkS3, engineSettings, wholeNumber } from '@claimcheck/engine';
 import { z } from 'zod';
 
 export const apiSettings = {
@@ -13,7 +13,7 @@ export const apiSettings = {
   /** Folder with model files of your own (*.yaml). */
   MODELS_DIR: z.string().optional(),
 };
-const schema = z.object({ ...engineSettings, ...apiSettings });
+const schema = z.object({ ...engineSettings, ...apiSettings }).superRefine(checkS3);
 export type ApiVariables = z.infer<typeof schema>;
 
 /** The environment as it is: adapters declare their own variables, so the app hands it on to them. */

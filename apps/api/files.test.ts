@@ -42,6 +42,26 @@ test('a name that a header could not carry is escaped', () => {
   expect(headers.get('content-disposition')).toBe("inline; filename*=UTF-8''it%27s%20%28%2A%29%20a%0D%0A%22panda%22%20%F0%9F%90%BC.png");
 });
 
+test.each([
+  ...['image/png', 'image/avif', 'image/vnd.microsoft.icon', 'video/mp4', 'audio/mpeg', 'text/plain', 'application/json'].map((type) => [
+    type,
+    'inline',
+  ]),
+  ...['image/svg+xml', 'image/SVG+XML', 'text/html', 'application/xhtml+xml', 'text/xml', 'application/xml', 'application/pdf'].map(
+    (type) => [type, 'attachment'],
+  ),
+  ...['text/javascript', 'application/octet-stream', 'model/gltf+json', 'image/x+xml', 'text/html;charset=utf-8', ''].map((type) => [
+    type,
+    'attachment',
+  ]),
+])('a file of type %j is served as %s, and may do nothing', (contentType, disposition) => {
+  const asset = { token: '', contentType, fileName: 'x', bytes: 0, sha256: '' };
+  const { headers } = fileResponse(asset, service.engine.assets, new Request('http://x/'), new Headers());
+  expect(headers.get('content-disposition')).toBe(`${disposition}; filename*=UTF-8''x`);
+  expect(headers.get('x-content-type-options')).toBe('nosniff');
+  expect(headers.get('content-security-policy')).toBe("sandbox; default-src 'none'");
+});
+
 test('HEAD tells the same without the bytes', async () => {
   const response = await get({}, 'HEAD');
   expect(response.status).toBe(200);

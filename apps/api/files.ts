@@ -3,6 +3,9 @@ import { AppError } from '@claimcheck/core';
 import type { Asset, AssetStore } from '@claimcheck/engine';
 import type { Context } from 'hono';
 
+/** Types that browsers show and never run. Drawings in SVG, pages and whatever else is XML can hold scripts. */
+const INERT = /^((image|video|audio)\/(?!svg)[a-z0-9.-]+|text\/plain|application\/json)$/;
+
 /** The file behind a token. No key is needed: the address is the permission. @throws AppError `not_found`. */
 export async function serveFile(c: Context, assets: AssetStore, token: string): Promise<Response> {
   const asset = await assets.find(token);
@@ -21,8 +24,10 @@ export async function serveFile(c: Context, assets: AssetStore, token: string): 
 /** A response with the file's bytes, or part of them. */
 export function fileResponse(asset: Asset, assets: AssetStore, request: Request, headers: Headers, range?: Range): Response {
   headers.set('content-type', asset.contentType);
-  headers.set('content-disposition', `inline; filename*=UTF-8''${encodeFileName(asset.fileName)}`);
-  // A file that a model produced must never run as a page of this origin.
+  // A file that a model produced must never run as a page of this origin: what could is handed over to be saved, is taken for nothing
+  // else, and gets no rights should it be opened all the same.
+  const disposition = INERT.test(asset.contentType) ? 'inline' : 'attachment';
+  headers.set('content-disposition', `${disposition}; filename*=UTF-8''${encodeFileName(asset.fileName)}`);
   headers.set('x-content-type-options', 'nosniff');
   headers.set('content-security-policy', "sandbox; default-src 'none'");
   headers.set('content-length', String(range ? range.end - range.start + 1 : asset.bytes));

@@ -4,9 +4,16 @@ import { readConfig } from '@claimcheck/core';
 import { engineSettings } from '@claimcheck/engine/settings';
 import { z } from 'zod';
 
-// It needs no queue, so it does not even look for a Redis.
-const { REDIS_URL: _, ...dispatcherSettings } = engineSettings;
-const schema = z.object(dispatcherSettings);
+// It needs neither queue nor files, so it does not even look for a Redis or a bucket.
+const schema = z.object(engineSettings).omit({
+  REDIS_URL: true,
+  S3_BUCKET: true,
+  S3_ENDPOINT: true,
+  S3_REGION: true,
+  S3_ACCESS_KEY_ID: true,
+  S3_SECRET_ACCESS_KEY: true,
+  S3_FORCE_PATH_STYLE: true,
+});
 export type DispatcherVariables = z.infer<typeof schema>;
 
 /** @throws ConfigError that lists every wrong variable. */

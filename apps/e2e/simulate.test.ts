@@ -24,6 +24,7 @@ test('a vendor is simulated at the address that is printed with the variables to
   for (const [name, value] of Object.entries((await loadSimulator('cog'))?.environment(started.url) ?? {})) {
     expect(started.output()).toContain(`export ${name}=${value}\n`);
   }
+  expect(started.output()).toContain('export UPSTREAM_ALLOW_NETWORKS=127.0.0.1\n');
   expect(await started.end('SIGINT')).toBe(0);
 });
 

@@ -1,11 +1,11 @@
 /** Settings of the all-in-one process and of the command-line tools. The only place of this app that reads the environment. */
 import { apiSettings } from '@claimcheck/api';
 import { type Environment, readConfig } from '@claimcheck/core';
-import { engineSettings } from '@claimcheck/engine';
+import { checkS3, engineSettings } from '@claimcheck/engine';
 import { workerSettings } from '@claimcheck/worker';
 import { z } from 'zod';
 
-const standalone = z.object({ ...engineSettings, ...apiSettings, ...workerSettings });
+const standalone = z.object({ ...engineSettings, ...apiSettings, ...workerSettings }).superRefine(checkS3);
 export type StandaloneVariables = z.infer<typeof standalone>;
 
 const tool = z.object({ DATABASE_URL: engineSettings.DATABASE_URL, DATA_DIR: engineSettings.DATA_DIR });

@@ -29,7 +29,9 @@ async function listen(simulator: Simulator, { port, runMs }: SimulateOptions): P
 }
 
 function greetingOf({ name, environment }: Simulator, { url }: Simulated, { runMs }: SimulateOptions): string {
-  const variables = Object.entries(environment(url)).map(([variable, value]) => `  export ${variable}=${quoted(value)}`);
+  // Its results are on this machine, from where none are fetched otherwise.
+  const all = { ...environment(url), UPSTREAM_ALLOW_NETWORKS: new URL(url).hostname };
+  const variables = Object.entries(all).map(([variable, value]) => `  export ${variable}=${quoted(value)}`);
   return [
     `The simulator of ${name} listens on ${url}. A run takes ${runMs} ms. Ctrl-C stops it.`,
     'These variables point the service at it:',

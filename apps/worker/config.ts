@@ -1,6 +1,6 @@
 /** The worker's settings. The only place of this app that reads the environment. */
 import { type Environment, readConfig } from '@claimcheck/core';
-import { engineSettings } from '@claimcheck/engine';
+import { checkS3, engineSettings } from '@claimcheck/engine';
 import { z } from 'zod';
 
 export const workerSettings = {
@@ -9,7 +9,7 @@ export const workerSettings = {
 };
 // It signs nothing, so the key is not even taken out of the environment.
 const { SECRET_KEY: _, ...ownSettings } = engineSettings;
-const schema = z.object({ ...ownSettings, ...workerSettings });
+const schema = z.object({ ...ownSettings, ...workerSettings }).superRefine(checkS3);
 export type WorkerVariables = z.infer<typeof schema>;
 
 /** The environment as it is: adapters declare their own variables, so the app hands it on to them. */

@@ -1,5 +1,6 @@
-/** Opens the engine for a process of the service: waits for its servers, checks the schema, connects. */
+/** Opens the engine for a process of the service: waits for its servers, checks the schema and the bucket, connects. */
 import { type Job, type LimitedRoute, type Log, StartError, systemClock, type WebhookMessage } from '@claimcheck/core';
+import { openS3Place, type S3Options } from './assets-s3.ts';
 import { type Engine, openEngine } from './index.ts';
 import { waitForDatabase, waitForRedis } from './migrate.ts';
 import { readRedisDurability } from './queue.ts';
@@ -19,6 +20,8 @@ export interface ConnectOptions {
   readonly log: Log;
   readonly applicationName: string;
   readonly encodeWebhook: (job: Job) => WebhookMessage;
+  /** As EngineOptions. */
+  readonly signWebhook?: SignWebhook;
   /** As EngineOptions. */
   readonly limitedRoutes?: readonly LimitedRoute[];
   /** True for a process that signs webhooks or shows their secrets: without SECRET_KEY it does not start. */
@@ -48,7 +51,19 @@ export async function connectEngine({ variables, log, signal, needsSecretKey, ..
   } finally {
     await database.close();
   }
-  return openEngine({ ...engineOptionsFrom(variables, url), ...options, log });
+  const engineOptions = engineOptionsFrom(variables, url);
+  if (engineOptions.s3) await checkBucket(engineOptions.s3);
+  return openEngine({ ...engineOptions, ...options, log });
+}
+
+/** @throws StartError when files could not be stored there, or read. */
+async function checkBucket(s3: S3Options): Promise<void> {
+  const place = openS3Place(s3);
+  try {
+    await place.check();
+  } finally {
+    place.close?.();
+  }
 }
 
 /** Such a Redis works, and the sweep brings back what it forgets, but later than anyone wants. */

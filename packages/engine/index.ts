@@ -6,12 +6,12 @@ import { openAssetStore } from './assets.ts';
 import { openDiskPlace } from './assets-disk.ts';
 import { openS3Place, type S3Options } from './assets-s3.ts';
 import { type Cancelling, makeCancelling } from './cancel.ts';
-import type { EngineContext, EngineSettings } from './context.ts';
+import type { EngineContext, EngineSettings, SignWebhook } from './context.ts';
 import { type RunningDispatcher, startDispatcher } from './deliver.ts';
 import { type Deliveries, makeDeliveries } from './deliveries.ts';
 import { type Keys, makeKeys } from './keys.ts';
 import { type AllowList, type Guard, openGuard } from './outbound/index.ts';
-import { DEFAULT_OUTPUT_SETTINGS, makeOutputs, type OutputSettings } from './outputs.ts';
+import { makeOutputs, type OutputSettings } from './outputs.ts';
 import packageJson from './package.json' with { type: 'json' };
 import { makeProviderHealth } from './provider-health.ts';
 import { openQueue } from './queue.ts';
@@ -20,6 +20,7 @@ import { makeReceive, type Receive, type ReceiverOptions } from './receive.ts';
 import { makeRouter, type Router, type RouterOptions } from './route.ts';
 import { type RunningWorker, startWorker, type WorkerOptions } from './run.ts';
 import { openSecretBox } from './secret-box.ts';
+import { DEFAULT_OUTPUTS } from './settings.ts';
 import { makeSettle } from './settle.ts';
 import { openDatabase } from './storage/connection.ts';
 import { checkSchema } from './storage/migrate.ts';
@@ -31,7 +32,7 @@ import { makeWebhookSecrets, type WebhookSecrets } from './webhook-secrets.ts';
 export type { Asset, AssetStore, StreamedFile } from './assets.ts';
 export type { S3Options } from './assets-s3.ts';
 export { type ConnectOptions, connectEngine, DATABASE_WAIT_MS, requireDatabaseUrl } from './connect.ts';
-export type { EngineSettings } from './context.ts';
+export type { EngineSettings, SignWebhook } from './context.ts';
 export type { RunningDispatcher } from './deliver.ts';
 export type { Deliveries, ReplayRange, WebhookTest } from './deliveries.ts';
 export { DEFAULT_CALLER, type KeyOwner, type Keys, newKey, openKeys, type StoredKey } from './keys.ts';
@@ -44,7 +45,7 @@ export type { Receive, Received, ReceivedCallback, ReceiverOptions } from './rec
 export type { Router, RouterOptions } from './route.ts';
 export type { RunningWorker, WorkerOptions } from './run.ts';
 export { newSecretKey, parseSecretKeys } from './secret-box.ts';
-export { databaseUrl, type EngineVariables, engineOptionsFrom, engineSettings, wholeNumber } from './settings.ts';
+export { checkS3, databaseUrl, type EngineVariables, engineOptionsFrom, engineSettings, wholeNumber } from './settings.ts';
 export type { DeliveryReference } from './storage/delivery-log.ts';
 export type { JobReference } from './storage/jobs.ts';
 export { MigrationError } from './storage/migrate.ts';
@@ -68,6 +69,8 @@ export interface EngineOptions {
   readonly limitedRoutes?: readonly LimitedRoute[];
   /** Writes the webhook of an ended job in its dialect. */
   readonly encodeWebhook: (job: Job) => WebhookMessage;
+  /** Signs webhooks in their dialects' own ways, for a dispatcher; unless given, they are signed as Standard Webhooks only. */
+  readonly signWebhook?: SignWebhook;
   /** Keys of webhook secrets: the first encrypts, all decrypt. Unset: webhooks can be neither signed nor sent, nor their secrets shown. */
   readonly secretKeys?: readonly KeyObject[];
   /** What webhooks may call besides public addresses; nothing unless given. */
@@ -144,7 +147,7 @@ export function openEngine(options: EngineOptions): Engine {
       random,
       log,
       spoolFolder: join(options.assetsFolder, 'incoming'),
-      settings: options.outputs ?? DEFAULT_OUTPUT_SETTINGS,
+      settings: options.outputs ?? DEFAULT_OUTPUTS,
     }),
     webhookSecrets: makeWebhookSecrets({ database, clock, log, signals }, openSecretBox(options.secretKeys ?? [])),
     guard: openGuard({ ...(options.webhookAllow && { allow: options.webhookAllow }) }),
@@ -153,6 +156,7 @@ export function openEngine(options: EngineOptions): Engine {
     log,
     settings: options.settings,
     encodeWebhook: options.encodeWebhook,
+    signWebhook: options.signWebhook ?? (() => undefined),
   };
   const ring = makeRing(context);
   const settle = makeSettle(context);

@@ -29,8 +29,6 @@ export interface OutputSettings {
   readonly bytesMax: number;
 }
 
-export const DEFAULT_OUTPUT_SETTINGS: OutputSettings = { store: 'copy', bytesMax: 1024 ** 3 };
-
 export interface KeepRequest {
   readonly jobId: string;
   readonly output: Output;
