@@ -1,35 +1,46 @@
-/** Callbacks of a simulator: whether and how often one is posted is decided by the faults that are due. */
+/** Callbacks of a simulator: to this machine only, with the faults that callbacks can have. */
 import { systemClock } from '@claimcheck/core';
-import type { Faults } from './simulator.ts';
+import type { Desk } from './_desk.ts';
 
-const LATE_MS = 2000;
-const TIMEOUT_MS = 5000;
+const ANSWER_MS = 20_000;
 
-/** True for an address of this machine: a simulator calls nobody else, whoever asks. */
-export function isLoopback(url: string): boolean {
-  const host = URL.parse(url)?.hostname ?? '';
-  return host === 'localhost' || host === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(host);
+export interface CallbackPost {
+  readonly url: string;
+  readonly body: string;
+  /** Made for each post, because their time is part of what is signed. */
+  headers(): Readonly<Record<string, string>>;
+  /** Milliseconds before each further try, after an answer that `isTaken` does not hold of; without waits nothing is tried again. */
+  readonly waitsMs?: readonly number[];
+  /** Undefined where there was no answer. 2xx unless given. */
+  isTaken?(status: number | undefined): boolean;
 }
 
-/** Posts one callback. Its headers are made for each post, because their time is part of what is signed. Nothing is tried again. */
-export async function postCallback(
-  faults: Faults,
-  url: string,
-  body: string,
-  headers: () => Readonly<Record<string, string>>,
-  closed: AbortSignal,
-): Promise<void> {
-  if (!isLoopback(url) || faults.take('lost-callback')) return;
-  if (faults.take('late-callback')) await systemClock.sleep(LATE_MS, closed);
-  const times = faults.take('double-callback') ? 2 : 1;
-  for (let sent = 0; sent < times; sent += 1) {
-    const response = await fetch(url, {
-      method: 'POST',
-      redirect: 'manual',
-      headers: { 'content-type': 'application/json', ...headers() },
-      body,
-      signal: AbortSignal.any([closed, AbortSignal.timeout(TIMEOUT_MS)]),
-    });
-    await response.body?.cancel();
+/** True for an address that a simulator may call: what it was told to call comes from anyone who can reach it. */
+export function isOnThisMachine(url: string): boolean {
+  const { hostname, protocol } = URL.parse(url) ?? {};
+  return (protocol === 'http:' || protocol === 'https:') && /^(127\.\d+\.\d+\.\d+|\[::1\]|localhost)$/.test(hostname ?? '');
+}
+
+/** Posts it, or does what a due fault makes of it. Never rejects: a receiver that is gone is no failure of the simulator. */
+export async function postCallback(desk: Desk, post: CallbackPost): Promise<void> {
+  if (!isOnThisMachine(post.url) || desk.faults.take('lost-callback')) return;
+  const times = desk.faults.take('double-callback') ? 2 : 1;
+  if (desk.faults.take('late-callback')) await systemClock.sleep(desk.slowMs, desk.closed).catch(() => {});
+  for (let sent = 0; sent < times; sent += 1) await deliver(desk, post);
+}
+
+/** Tries until it was taken. The status of the last answer. */
+async function deliver({ closed }: Desk, { url, body, headers, waitsMs = [], isTaken = isSuccess }: CallbackPost): Promise<void> {
+  for (const waitMs of [0, ...waitsMs]) {
+    if (waitMs > 0) await systemClock.sleep(waitMs, closed).catch(() => {});
+    if (closed.aborted) return;
+    const init = { method: 'POST', redirect: 'manual', headers: { 'content-type': 'application/json', ...headers() }, body } as const;
+    const answer = await fetch(url, { ...init, signal: AbortSignal.any([closed, AbortSignal.timeout(ANSWER_MS)]) }).catch(() => undefined);
+    await answer?.body?.cancel();
+    if (isTaken(answer?.status)) return;
   }
+}
+
+function isSuccess(status: number | undefined): boolean {
+  return status !== undefined && status >= 200 && status < 300;
 }

@@ -4,15 +4,9 @@
  */
 import type { ServerResponse } from 'node:http';
 import { systemClock } from '@claimcheck/core';
-import {
-  answerJson,
-  openFaults,
-  type Simulated,
-  type SimulatedRequest,
-  type Simulator,
-  type SimulatorOptions,
-  serve,
-} from './simulator.ts';
+import { postCallback } from './_callback.ts';
+import { answerFirst, answerServed, type Desk, type ErrorStyle, membersOf, PNG, simulate } from './_desk.ts';
+import { answerJson, type Handler, type Simulated, type SimulatedRequest, type Simulator, type SimulatorOptions } from './simulator.ts';
 
 /** Section 6. */
 export type CogHealth = 'UNKNOWN' | 'STARTING' | 'READY' | 'BUSY' | 'UNHEALTHY' | 'SETUP_FAILED' | 'DEFUNCT';
@@ -27,13 +21,18 @@ export interface SimulatedCog extends Simulated {
 /** What the container was given as WEBHOOK_AUTH_TOKEN. */
 export const WEBHOOK_TOKEN = 'simulated-webhook-token';
 
-const PNG = 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGP4z8DwHwAFAAH/iZk9HQAAAABJRU5ErkJggg==';
 const EVENTS = ['start', 'output', 'logs', 'completed'];
 const SLOTS = 1;
-const SLOW_MS = 2_000;
-const WEBHOOK_MS = 30_000;
 /** Section 7: 12 retries, from 0.2 seconds on, doubling up to 102.4. */
-const WEBHOOK_RETRIES = 12;
+const RETRY_WAITS_MS = Array.from({ length: 12 }, (_, retry) => Math.min(200 * 2 ** retry, 102_400));
+/** After these, and without an answer, the last webhook of a run is sent again. */
+const RETRIED = [undefined, 429, 500, 502, 503, 504];
+
+/** These never come of a container as such, but of what is in front of it. */
+const STYLE: ErrorStyle = {
+  body: (_status, message) => ({ error: message }),
+  rateHeaders: () => ({ 'retry-after': '1' }),
+};
 
 interface CogRun {
   readonly id: string;
@@ -48,36 +47,48 @@ interface CogRun {
 type Snapshot = Readonly<Record<string, unknown>>;
 
 /** Each call starts another container. */
-async function start({ port, runMs }: SimulatorOptions): Promise<SimulatedCog> {
-  const faults = openFaults();
-  const closing = new AbortController();
+async function start(options: SimulatorOptions): Promise<SimulatedCog> {
   const runs = new Map<string, CogRun>();
-  let health: CogHealth | undefined;
-  let submitted = 0;
+  const state: { health: CogHealth | undefined } = { health: undefined };
+  const simulated = await simulate(options, '', (desk) => openServer(desk, runs, () => state.health));
+  return Object.assign(simulated, {
+    setHealth(health: CogHealth | undefined) {
+      state.health = health;
+    },
+    restart() {
+      for (const run of runs.values()) {
+        run.end = 'lost';
+        run.control.abort();
+      }
+      runs.clear();
+    },
+  });
+}
 
-  const server = await serve(port, faults, async (request, response) => {
-    if (faults.take('slow')) await systemClock.sleep(SLOW_MS, closing.signal);
-    if (faults.take('429')) return answerJson(response, 429, { error: 'Too many stream subscribers' }, { 'retry-after': '1' });
-    if (faults.take('500')) return answerJson(response, 500, { error: 'Prediction stream unavailable' });
-    if (faults.take('html')) return void response.writeHead(200, { 'content-type': 'text/html' }).end('<html><body>Welcome</body></html>');
+function openServer(desk: Desk, runs: Map<string, CogRun>, healthTold: () => CogHealth | undefined): Handler {
+  const { faults, runMs } = desk;
+  return async (request, response) => {
+    if (await answerFirst(desk, request, response, { style: STYLE })) return;
     const [path = '/'] = request.path.split('?', 1);
     const [, root, id, verb, ...rest] = path.split('/').map(decodeURIComponent);
-    if (request.method === 'GET' && path === '/') return answerJson(response, 200, discovery(server.url));
-    if (request.method === 'GET' && path === '/health-check') return answer(response, 200, { status: currentHealth(), version: VERSION });
+    if (request.method === 'GET' && path === '/') return answerJson(response, 200, discovery(desk.url));
+    if (request.method === 'GET' && path === '/health-check') {
+      return answerServed(desk, response, 200, { status: currentHealth(), version: VERSION });
+    }
     if (root !== 'predictions' || rest.length > 0) return answerText(response, 404, '');
     if (request.method === 'POST' && id && verb === 'cancel') return cancel(response, id);
     if (verb === undefined && request.method === (id ? 'PUT' : 'POST')) return predict(request, response, id);
     return answerText(response, 405, '');
-  });
+  };
 
   function currentHealth(): CogHealth {
-    return health ?? (runs.size >= SLOTS ? 'BUSY' : 'READY');
+    return healthTold() ?? (runs.size >= SLOTS ? 'BUSY' : 'READY');
   }
 
   function cancel(response: ServerResponse, id: string): void {
     const run = runs.get(id);
     run?.control.abort();
-    answer(response, run ? 200 : 404, {});
+    answerServed(desk, response, run ? 200 : 404, {});
   }
 
   async function predict(request: SimulatedRequest, response: ServerResponse, pathId: string | undefined): Promise<void> {
@@ -92,24 +103,33 @@ async function start({ port, runMs }: SimulatorOptions): Promise<SimulatedCog> {
       return answerText(response, 422, 'Failed to deserialize the JSON body into the target type: webhook_events_filter: unknown variant');
     }
     if (pathId !== undefined && body.id !== undefined && body.id !== pathId) {
-      return answer(response, 422, { detail: [{ loc: ['body', 'id'], msg: 'must match the id in the path', type: 'value_error' }] });
+      return answerServed(desk, response, 422, {
+        detail: [{ loc: ['body', 'id'], msg: 'must match the id in the path', type: 'value_error' }],
+      });
     }
     const id = pathId ?? (typeof body.id === 'string' ? body.id : `pred_${systemClock.now().toString(16)}`);
     const known = runs.get(id);
     if (known)
-      return answer(response, 202, faults.take('backwards') ? { ...snapshotOf(known, 'starting') } : snapshotOf(known, 'processing'));
-    const input = isObject(body.input) ? body.input : {};
+      return answerServed(
+        desk,
+        response,
+        202,
+        faults.take('backwards') ? { ...snapshotOf(known, 'starting') } : snapshotOf(known, 'processing'),
+      );
+    const input = membersOf(body.input);
     if (input.prompt !== undefined && typeof input.prompt !== 'string') {
-      return answer(response, 422, {
+      return answerServed(desk, response, 422, {
         detail: [{ loc: ['body', 'input', 'prompt'], msg: 'Input should be a valid string', type: 'string_type' }],
       });
     }
+    const health = healthTold();
     if (health !== undefined && health !== 'READY' && health !== 'BUSY')
-      return answer(response, 503, { error: 'Setup has not finished', status: 'failed' });
-    if (currentHealth() === 'BUSY') return answer(response, 409, { error: 'At capacity - all prediction slots busy', status: 'failed' });
-    submitted += 1;
+      return answerServed(desk, response, 503, { error: 'Setup has not finished', status: 'failed' });
+    if (currentHealth() === 'BUSY')
+      return answerServed(desk, response, 409, { error: 'At capacity - all prediction slots busy', status: 'failed' });
+    desk.countRun();
     if (typeof input.steps === 'number' && input.steps > 50) {
-      return answer(response, 422, { id, error: 'steps must be 50 at most', logs: '', status: 'failed', metrics: {} });
+      return answerServed(desk, response, 422, { id, error: 'steps must be 50 at most', logs: '', status: 'failed', metrics: {} });
     }
     const run: CogRun = {
       id,
@@ -122,23 +142,23 @@ async function start({ port, runMs }: SimulatorOptions): Promise<SimulatedCog> {
     runs.set(id, run);
     const isAsync = request.headers.prefer === 'respond-async';
     const ended = perform(run, input);
-    if (isAsync) return answer(response, 202, { id, status: 'starting' });
+    if (isAsync) return answerServed(desk, response, 202, { id, status: 'starting' });
     // Section 5: a caller who leaves cancels.
     response.on('close', () => run.control.abort());
     const snapshot = await ended;
-    if (snapshot) answer(response, 200, { ...snapshot, ...(snapshot.status !== 'succeeded' && { logs: '' }) });
+    if (snapshot) answerServed(desk, response, 200, { ...snapshot, ...(snapshot.status !== 'succeeded' && { logs: '' }) });
     else response.destroy();
   }
 
   /** Runs to the end and tells by webhook. Undefined when nobody learns how it ended. */
   async function perform(run: CogRun, input: Snapshot): Promise<Snapshot | undefined> {
     void tell(run, 'start', snapshotOf(run, 'processing'));
-    const isCancelled = await systemClock.sleep(runMs, AbortSignal.any([run.control.signal, closing.signal])).then(
+    const isCancelled = await systemClock.sleep(runMs, AbortSignal.any([run.control.signal, desk.closed])).then(
       () => false,
       () => true,
     );
     runs.delete(run.id);
-    if (run.end === 'lost' || closing.signal.aborted) return undefined;
+    if (run.end === 'lost' || desk.closed.aborted) return undefined;
     const ended = isCancelled ? snapshotOf(run, 'canceled') : outcome(run, input);
     void complete(run, ended);
     return ended;
@@ -149,76 +169,26 @@ async function start({ port, runMs }: SimulatorOptions): Promise<SimulatedCog> {
     if (faults.take('refuse'))
       return { ...snapshotOf(run, 'failed'), error: 'NSFW content detected. Try running it again, or try a different prompt.' };
     // A model of words where there is no picture to draw, so that both kinds of output can be tried.
-    const output = input.prompt === undefined ? ['Hello', ', ', 'world'] : [`data:image/png;base64,${PNG}`];
+    const output = input.prompt === undefined ? ['Hello', ', ', 'world'] : [`data:image/png;base64,${PNG.toString('base64')}`];
     return { ...snapshotOf(run, 'succeeded'), output };
   }
 
   async function complete(run: CogRun, ended: Snapshot): Promise<void> {
-    if (faults.take('lost-callback')) return;
-    if (faults.take('late-callback')) await systemClock.sleep(SLOW_MS, closing.signal).catch(() => {});
     await tell(run, 'completed', ended);
-    if (faults.take('double-callback')) await tell(run, 'completed', ended);
     // Section 7: other snapshots are sent in the background and may come after the last.
-    if (faults.take('backwards')) await post(run, snapshotOf(run, 'processing'));
+    if (faults.take('backwards')) await send(run, snapshotOf(run, 'processing'));
   }
 
   async function tell(run: CogRun, event: string, snapshot: Snapshot): Promise<void> {
-    if (run.webhook === undefined || !run.events.includes(event)) return;
-    for (let retry = 0; ; retry += 1) {
-      const status = await post(run, snapshot);
-      const isAgain = status === undefined || [429, 500, 502, 503, 504].includes(status);
-      if (event !== 'completed' || !isAgain || retry >= WEBHOOK_RETRIES || closing.signal.aborted) return;
-      await systemClock.sleep(Math.min(200 * 2 ** retry, 102_400), closing.signal).catch(() => {});
-    }
+    if (run.events.includes(event)) await send(run, snapshot, event === 'completed' ? RETRY_WAITS_MS : []);
   }
 
-  /** The status of the answer, undefined without one. Leads nowhere but to this machine. */
-  async function post({ webhook }: CogRun, snapshot: Snapshot): Promise<number | undefined> {
-    if (webhook === undefined || !isLoopback(webhook) || closing.signal.aborted) return 400;
-    const headers = { 'content-type': 'application/json', 'user-agent': 'coglet/0.22.0', authorization: `Bearer ${WEBHOOK_TOKEN}` };
-    const signal = AbortSignal.any([closing.signal, AbortSignal.timeout(WEBHOOK_MS)]);
-    try {
-      const response = await fetch(webhook, { method: 'POST', headers, body: JSON.stringify(snapshot), redirect: 'manual', signal });
-      await response.body?.cancel();
-      return response.status;
-    } catch {
-      return undefined;
-    }
+  async function send({ webhook }: CogRun, snapshot: Snapshot, waitsMs: readonly number[] = []): Promise<void> {
+    if (webhook === undefined) return;
+    const headers = () => ({ 'user-agent': 'coglet/0.22.0', authorization: `Bearer ${WEBHOOK_TOKEN}` });
+    const isTaken = (status: number | undefined) => !RETRIED.includes(status);
+    await postCallback(desk, { url: webhook, body: JSON.stringify(snapshot), headers, waitsMs, isTaken });
   }
-
-  function answer(response: ServerResponse, status: number, body: Snapshot): void {
-    if (!faults.take('truncated')) {
-      answerJson(response, status, body);
-      return;
-    }
-    const text = JSON.stringify(body);
-    response.writeHead(status, { 'content-type': 'application/json', 'content-length': text.length + 1 });
-    response.write(text.slice(0, Math.ceil(text.length / 2)), () => response.destroy());
-  }
-
-  return {
-    url: server.url,
-    baseUrl: server.url,
-    inject: faults.inject,
-    requests: server.requests,
-    get submitted() {
-      return submitted;
-    },
-    setHealth(value) {
-      health = value;
-    },
-    restart() {
-      for (const run of runs.values()) {
-        run.end = 'lost';
-        run.control.abort();
-      }
-      runs.clear();
-    },
-    async [Symbol.asyncDispose]() {
-      closing.abort();
-      await server.close();
-    },
-  };
 }
 
 export default {
@@ -252,9 +222,4 @@ function answerText(response: ServerResponse, status: number, text: string): voi
 
 function isObject(value: unknown): value is Snapshot {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
-function isLoopback(url: string): boolean {
-  const host = URL.parse(url)?.hostname ?? '';
-  return host === 'localhost' || host === '[::1]' || /^127\./.test(host);
 }

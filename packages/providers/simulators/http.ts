@@ -4,16 +4,8 @@
  */
 import type { ServerResponse } from 'node:http';
 import { systemClock } from '@claimcheck/core';
-import { answerFault, answerServed, type ErrorStyle, PNG } from './_faulty.ts';
-import {
-  answerJson,
-  openFaults,
-  type Simulated,
-  type SimulatedRequest,
-  type Simulator,
-  type SimulatorOptions,
-  serve,
-} from './simulator.ts';
+import { answerBytes, answerFirst, answerHalf, answerServed, type Desk, type ErrorStyle, keep, membersOf, PNG, simulate } from './_desk.ts';
+import { answerJson, type Handler, type SimulatedRequest, type Simulator } from './simulator.ts';
 
 export const KEY = 'simulated-http-key';
 
@@ -53,16 +45,19 @@ const STYLE: ErrorStyle = {
   rateHeaders: () => ({ 'retry-after': '1' }),
 };
 
-async function start({ port, runMs }: SimulatorOptions): Promise<Simulated> {
-  const faults = openFaults();
-  const closing = new AbortController();
-  const jobs = new Map<string, Job>();
-  let submitted = 0;
+const http: Simulator = {
+  name: 'http',
+  environment: (url) => ({ HTTP_BASE_URL: url, HTTP_KEY: KEY }),
+  start: (options) => simulate(options, '', openQueue),
+};
+export default http;
 
-  const server = await serve(port, faults, async (request, response) => {
-    if (request.path.startsWith('/files/')) return sendFile(response);
-    if (request.headers['x-key'] !== KEY) return refuse(response, 401, 'key', 'the key is not known');
-    if (await answerFault(faults, response, STYLE, closing.signal)) return;
+function openQueue(desk: Desk): Handler {
+  const { faults, runMs } = desk;
+  const jobs = new Map<string, Job>();
+  let number = 0;
+  return async (request, response) => {
+    if (await answerFirst(desk, request, response, { style: STYLE, refuseKey })) return;
     const [, root, id = '', part, ...rest] = request.path.split('/').map(decodeURIComponent);
     const call = `${request.method} ${root}`;
     if (call === 'POST jobs' && id === '') return submit(request, response);
@@ -71,38 +66,39 @@ async function start({ port, runMs }: SimulatorOptions): Promise<Simulated> {
     if (root !== 'jobs' || !job || rest.length > 0) return refuse(response, 404, 'input', 'there is no such job');
     if (call === 'DELETE jobs' && part === undefined) {
       jobs.delete(id);
-      return answerServed(faults, response, 200, { id, state: 'broken' });
+      return answerServed(desk, response, 200, { id, state: 'broken' });
     }
     if (call === 'GET jobs' && part === undefined) return look(job, response);
     if (call === 'GET jobs' && part === 'result') return result(job, response);
     refuse(response, 405, 'input', 'this cannot be done here');
-  });
+  };
 
   function take(input: unknown, response: ServerResponse): Job | undefined {
-    const prompt = typeof input === 'object' && input !== null && 'prompt' in input ? input.prompt : undefined;
-    if (typeof prompt !== 'string') {
+    if (typeof membersOf(input).prompt !== 'string') {
       refuse(response, 422, 'input', 'prompt must be text');
       return undefined;
     }
-    submitted += 1;
+    desk.countRun();
+    number += 1;
     const end = faults.take('fail') ? 'broken' : faults.take('refuse') ? 'refused' : 'done';
-    const job = { id: `job ${submitted}`, startedAt: systemClock.now(), seed: 42, end } as const;
-    jobs.set(job.id, job);
+    const job = { id: `job ${number}`, startedAt: systemClock.now(), seed: 42, end } as const;
+    keep(jobs, job.id, job);
     return job;
   }
 
   function submit({ body }: SimulatedRequest, response: ServerResponse): void {
-    const job = take(typeof body === 'object' && body !== null && 'input' in body ? body.input : undefined, response);
-    if (job) answerServed(faults, response, 202, { id: job.id, state: 'waiting' });
+    const job = take(membersOf(body).input, response);
+    if (job) answerServed(desk, response, 202, { id: job.id, state: 'waiting' });
   }
 
   async function draw({ body }: SimulatedRequest, response: ServerResponse): Promise<void> {
     const job = take(body, response);
     if (!job) return;
-    await systemClock.sleep(runMs, closing.signal);
+    await systemClock.sleep(runMs, desk.closed);
     if (job.end === 'refused') refuse(response, 422, 'policy', 'the prompt is against the rules');
     else if (job.end === 'broken') refuse(response, 409, 'server', 'out of paint');
-    else response.writeHead(200, { 'content-type': 'image/png' }).end(PNG);
+    else if (faults.take('truncated')) answerHalf(response, 200, PNG, 'image/png');
+    else answerBytes(response, PNG, 'image/png');
   }
 
   function look(job: Job, response: ServerResponse): void {
@@ -113,10 +109,10 @@ async function start({ port, runMs }: SimulatorOptions): Promise<Simulated> {
       refused: { type: 'policy', message: 'the prompt is against the rules' },
     };
     if (faults.take('backwards')) {
-      answerServed(faults, response, 200, { id: job.id, state: 'waiting', percent: 0 });
+      answerServed(desk, response, 200, { id: job.id, state: 'waiting', percent: 0 });
       return;
     }
-    answerServed(faults, response, 200, {
+    answerServed(desk, response, 200, {
       id: job.id,
       state,
       percent: Math.floor(100 * fraction),
@@ -130,35 +126,14 @@ async function start({ port, runMs }: SimulatorOptions): Promise<Simulated> {
       refuse(response, 404, 'input', 'there is no result');
       return;
     }
-    const picture = { link: `${server.url}/files/fox.png`, type: 'image/png', size: [1, 1], flagged: false };
-    answerServed(faults, response, 200, { pictures: [picture], seed: job.seed });
+    const picture = { link: `${desk.url}/files/fox.png`, type: 'image/png', size: [1, 1], flagged: false };
+    answerServed(desk, response, 200, { pictures: [picture], seed: job.seed });
   }
-
-  function sendFile(response: ServerResponse): void {
-    if (faults.take('expired')) refuse(response, 404, 'input', 'the file is gone');
-    else response.writeHead(200, { 'content-type': 'image/png' }).end(PNG);
-  }
-
-  return {
-    url: server.url,
-    baseUrl: server.url,
-    inject: faults.inject,
-    requests: server.requests,
-    get submitted() {
-      return submitted;
-    },
-    async [Symbol.asyncDispose]() {
-      closing.abort();
-      await server.close();
-    },
-  };
 }
 
-export default {
-  name: 'http',
-  environment: (url) => ({ HTTP_BASE_URL: url, HTTP_KEY: KEY }),
-  start,
-} satisfies Simulator;
+function refuseKey({ 'x-key': key }: SimulatedRequest['headers']): object | undefined {
+  return key === KEY ? undefined : { error: { type: 'key', message: 'the key is not known' } };
+}
 
 function refuse(response: ServerResponse, status: number, type: string, message: string): void {
   answerJson(response, status, { error: { type, message } });

@@ -6,8 +6,8 @@
 import { randomBytes } from 'node:crypto';
 import type { ServerResponse } from 'node:http';
 import { systemClock } from '@claimcheck/core';
-import { answerFault, answerServed, type ErrorStyle, PNG } from './_faulty.ts';
-import { answerJson, type Faults, openFaults, type SimulatedRequest, type Simulator, serve } from './simulator.ts';
+import { answerBytes, answerFirst, answerHalf, answerServed, type Desk, type ErrorStyle, keep, membersOf, PNG, simulate } from './_desk.ts';
+import { answerJson, type Faults, type Handler, type SimulatedRequest, type Simulator } from './simulator.ts';
 
 /** What an adapter must send (section 1). */
 const KEY = 'SG_0123456789abcdef';
@@ -30,116 +30,90 @@ const STYLE: ErrorStyle = {
 const segmind: Simulator = {
   name: 'segmind',
   environment: (url) => ({ SEGMIND_API_KEY: KEY, SEGMIND_BASE_URL: url }),
-  async start({ port, runMs }) {
-    const faults = openFaults();
-    const runs = new Map<string, SimulatedRun>();
-    const closed = new AbortController();
-    let submitted = 0;
-    const server = await serve(port, faults, async (request, response) => {
-      const { path, method } = request;
-      if (path.startsWith('/files/')) return answerFile(faults, response);
-      if (request.headers['x-api-key'] !== KEY) {
-        return answerJson(response, 401, {
-          error: request.headers['x-api-key'] ? 'Invalid API key' : 'Missing Authorization or x-api-key',
-        });
-      }
-      if (await answerFault(faults, response, STYLE, closed.signal)) return;
-      const asked = /^\/v[12]\/requests\/([^/]+)(\/status)?$/.exec(path);
-      if (asked && method === 'GET') return answerRun(asked[1] ?? '', asked[2] !== undefined, response);
-      const model = /^\/(v1|v2)\/([\w.-]+)$/.exec(path);
-      // The wrong method is answered with a page (section 6).
-      if (method !== 'POST') return void response.writeHead(405, { 'content-type': 'text/html' }).end('<h1>405</h1>');
-      if (!model) return answerJson(response, 404, { error: 'Not found' });
-      await answerSubmission(request, model[1] ?? '', model[2] ?? '', response);
-    });
-
-    async function answerSubmission({ body }: SimulatedRequest, version: string, model: string, response: ServerResponse) {
-      if (model.startsWith('unknown') || (version === 'v2' && model.startsWith('sync-only'))) {
-        return answerJson(response, 404, { error: `Model ${model} not found` });
-      }
-      const parameters = typeof body === 'object' && body !== null ? { ...body } : {};
-      if (!('prompt' in parameters) || typeof parameters.prompt !== 'string')
-        return answerJson(response, 400, { error: 'prompt is required' });
-      submitted += 1;
-      const run = { id: randomBytes(16).toString('hex'), parameters, submittedAt: systemClock.now(), error: errorOf(faults) };
-      if (version === 'v1') return answerSynchronously(run, response);
-      runs.set(run.id, run);
-      // All URLs are absolute (section 4).
-      const { poll_url, status_url, response_url } = urlsOf(run);
-      answerServed(faults, response, 200, { request_id: run.id, status: 'QUEUED', poll_url, status_url, response_url });
-    }
-
-    /** The bytes themselves (section 2), with what section 7 puts into headers. */
-    async function answerSynchronously(run: SimulatedRun, response: ServerResponse) {
-      await systemClock.sleep(runMs, closed.signal);
-      if (run.error !== undefined) return answerJson(response, 422, { error: run.error });
-      const headers = {
-        'content-type': 'image/png',
-        'x-request-id': run.id,
-        'x-seed-value': String(seedOf(run)),
-        'x-cost': '0.004',
-        'x-generation-time': String(runMs / 1000),
-        'content-length': PNG.length,
-      };
-      if (!faults.take('truncated')) return void response.writeHead(200, headers).end(PNG);
-      response.writeHead(200, headers).write(PNG.subarray(0, 30), () => response.destroy());
-    }
-
-    function answerRun(id: string, isStatus: boolean, response: ServerResponse) {
-      const run = runs.get(id);
-      if (!run) return answerJson(response, 404, { error: `Request ${id} not found` });
-      const { status_url, response_url } = urlsOf(run);
-      const elapsedMs = faults.take('backwards') ? -1 : systemClock.now() - run.submittedAt;
-      if (elapsedMs < runMs) {
-        const status = elapsedMs < runMs / 2 ? 'QUEUED' : 'PROCESSING';
-        return answerServed(faults, response, 200, { status, request_id: id, metrics: {}, status_url, response_url });
-      }
-      const seconds = runMs / 1000;
-      const metrics = { inference_time: seconds / 2, queue_time: seconds / 2, total_time: seconds };
-      // A failure is served as 422, without costs (section 4).
-      if (run.error !== undefined)
-        return answerServed(faults, response, 422, { status: 'FAILED', request_id: id, error: run.error, metrics });
-      const paid = { ...metrics, cost: 0.004, remaining_credits: 12.5 };
-      if (isStatus)
-        return answerServed(faults, response, 200, { status: 'COMPLETED', request_id: id, metrics: { ...paid, retry_count: 0 } });
-      const url = `${server.url}/files/${id}/image.png`;
-      const images = [{ url, content_type: 'image/png', file_name: 'image.png', file_size: PNG.length }];
-      const { prompt } = run.parameters;
-      const result = {
-        status: 'COMPLETED',
-        request_id: id,
-        output: url,
-        images,
-        seed: seedOf(run),
-        prompt,
-        timings: {},
-        error: null,
-        metrics: paid,
-      };
-      answerServed(faults, response, 200, result);
-    }
-
-    function urlsOf({ id }: SimulatedRun) {
-      const response_url = `${server.url}/v2/requests/${id}`;
-      return { poll_url: `${server.url}/v1/requests/${id}`, status_url: `${response_url}/status`, response_url };
-    }
-
-    return {
-      url: server.url,
-      baseUrl: server.url,
-      inject: faults.inject,
-      requests: server.requests,
-      get submitted() {
-        return submitted;
-      },
-      async [Symbol.asyncDispose]() {
-        closed.abort();
-        await server.close();
-      },
-    };
-  },
+  start: (options) => simulate(options, '', openApi),
 };
 export default segmind;
+
+function openApi(desk: Desk): Handler {
+  const { faults, runMs } = desk;
+  const runs = new Map<string, SimulatedRun>();
+  return async (request, response) => {
+    const { path, method } = request;
+    if (await answerFirst(desk, request, response, { style: STYLE, refuseKey })) return;
+    const asked = /^\/v[12]\/requests\/([^/]+)(\/status)?$/.exec(path);
+    if (asked && method === 'GET') return answerRun(asked[1] ?? '', asked[2] !== undefined, response);
+    const model = /^\/(v1|v2)\/([\w.-]+)$/.exec(path);
+    // The wrong method is answered with a page (section 6).
+    if (method !== 'POST') return void response.writeHead(405, { 'content-type': 'text/html' }).end('<h1>405</h1>');
+    if (!model) return answerJson(response, 404, { error: 'Not found' });
+    await answerSubmission(request, model[1] ?? '', model[2] ?? '', response);
+  };
+
+  async function answerSubmission({ body }: SimulatedRequest, version: string, model: string, response: ServerResponse) {
+    if (model.startsWith('unknown') || (version === 'v2' && model.startsWith('sync-only'))) {
+      return answerJson(response, 404, { error: `Model ${model} not found` });
+    }
+    const parameters = membersOf(body);
+    if (typeof parameters.prompt !== 'string') return answerJson(response, 400, { error: 'prompt is required' });
+    desk.countRun();
+    const run = { id: randomBytes(16).toString('hex'), parameters, submittedAt: systemClock.now(), error: errorOf(faults) };
+    if (version === 'v1') return answerSynchronously(run, response);
+    keep(runs, run.id, run);
+    // All URLs are absolute (section 4).
+    const { poll_url, status_url, response_url } = urlsOf(run);
+    answerServed(desk, response, 200, { request_id: run.id, status: 'QUEUED', poll_url, status_url, response_url });
+  }
+
+  /** The bytes themselves (section 2), with what section 7 puts into headers. */
+  async function answerSynchronously(run: SimulatedRun, response: ServerResponse) {
+    await systemClock.sleep(runMs, desk.closed);
+    if (run.error !== undefined) return answerJson(response, 422, { error: run.error });
+    if (faults.take('truncated')) return answerHalf(response, 200, PNG, 'image/png');
+    answerBytes(response, PNG, 'image/png', {
+      'x-request-id': run.id,
+      'x-seed-value': String(seedOf(run)),
+      'x-cost': '0.004',
+      'x-generation-time': String(runMs / 1000),
+    });
+  }
+
+  function answerRun(id: string, isStatus: boolean, response: ServerResponse) {
+    const run = runs.get(id);
+    if (!run) return answerJson(response, 404, { error: `Request ${id} not found` });
+    const { status_url, response_url } = urlsOf(run);
+    const elapsedMs = faults.take('backwards') ? -1 : systemClock.now() - run.submittedAt;
+    if (elapsedMs < runMs) {
+      const status = elapsedMs < runMs / 2 ? 'QUEUED' : 'PROCESSING';
+      return answerServed(desk, response, 200, { status, request_id: id, metrics: {}, status_url, response_url });
+    }
+    const seconds = runMs / 1000;
+    const metrics = { inference_time: seconds / 2, queue_time: seconds / 2, total_time: seconds };
+    // A failure is served as 422, without costs (section 4).
+    if (run.error !== undefined) return answerServed(desk, response, 422, { status: 'FAILED', request_id: id, error: run.error, metrics });
+    const paid = { ...metrics, cost: 0.004, remaining_credits: 12.5 };
+    if (isStatus) return answerServed(desk, response, 200, { status: 'COMPLETED', request_id: id, metrics: { ...paid, retry_count: 0 } });
+    const url = `${desk.url}/files/${id}/image.png`;
+    const images = [{ url, content_type: 'image/png', file_name: 'image.png', file_size: PNG.length }];
+    const { prompt } = run.parameters;
+    const result = {
+      status: 'COMPLETED',
+      request_id: id,
+      output: url,
+      images,
+      seed: seedOf(run),
+      prompt,
+      timings: {},
+      error: null,
+      metrics: paid,
+    };
+    answerServed(desk, response, 200, result);
+  }
+
+  function urlsOf({ id }: SimulatedRun) {
+    const response_url = `${desk.url}/v2/requests/${id}`;
+    return { poll_url: `${desk.url}/v1/requests/${id}`, status_url: `${response_url}/status`, response_url };
+  }
+}
 
 /** Refused content is a failure like others; only its words differ (section 5). */
 function errorOf(faults: Faults): string | undefined {
@@ -152,7 +126,6 @@ function seedOf({ parameters: { seed } }: SimulatedRun): number {
   return typeof seed === 'number' && seed >= 0 ? seed : RANDOM_SEED;
 }
 
-function answerFile(faults: Faults, response: ServerResponse) {
-  if (faults.take('expired')) return answerJson(response, 404, { error: 'Not found' });
-  response.writeHead(200, { 'content-type': 'image/png', 'content-length': PNG.length }).end(PNG);
+function refuseKey({ 'x-api-key': key }: SimulatedRequest['headers']): object | undefined {
+  return key === KEY ? undefined : { error: key ? 'Invalid API key' : 'Missing Authorization or x-api-key' };
 }

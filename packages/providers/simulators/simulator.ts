@@ -6,7 +6,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 
 /**
  * What can be made to go wrong. Every fault happens to the next calls it fits, as often as asked for.
- * `slow`: answers after two seconds. `429`: with `Retry-After: 1`. `500`. `html`: a page with status 200. `truncated`: half of the JSON, then
+ * `slow`: answers after two seconds (`slowMs`). `429`: with `Retry-After: 1`. `500`. `html`: a page with status 200. `truncated`: half of the JSON, then
  * the connection closes. `lost-callback`, `double-callback`, `late-callback` (after two seconds). `backwards`: a status that was there before.
  * `expired`: links to results answer 404. `fail`: the run fails. `refuse`: the run is refused for its content.
  */
@@ -31,6 +31,8 @@ export interface SimulatorOptions {
   readonly port: number;
   /** Milliseconds that a run takes from its submission. */
   readonly runMs: number;
+  /** Milliseconds that what is slow or late takes longer; 2,000 unless given. */
+  readonly slowMs?: number;
 }
 
 export interface Simulated extends AsyncDisposable {

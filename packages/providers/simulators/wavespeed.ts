@@ -5,8 +5,9 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import type { ServerResponse } from 'node:http';
 import { systemClock } from '@claimcheck/core';
-import { answerFault, answerServed, type ErrorStyle, PNG } from './_faulty.ts';
-import { answerJson, type Faults, openFaults, type SimulatedRequest, type Simulator, serve } from './simulator.ts';
+import { isOnThisMachine, postCallback } from './_callback.ts';
+import { answerFirst, answerServed, type Desk, type ErrorStyle, keep, membersOf, PNG, simulate } from './_desk.ts';
+import { answerJson, type Faults, type Handler, type SimulatedRequest, type Simulator } from './simulator.ts';
 
 /** What an adapter must send (section 2). */
 const KEY = 'simulated-wavespeed-key';
@@ -16,10 +17,8 @@ export const WEBHOOK_SECRET = 'whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY
 const RESERVED = ['predictions', 'models', 'model', 'balance', 'account', 'webhook', 'media', 'upload', 'billings', 'user'];
 /** After this long a call that waits for the end is answered (section 6). */
 const SYNC_MS_MAX = 120_000;
-const LATE_MS = 2000;
 /** Three more tries with growing waits (section 9); how long the waits are is not documented. */
 const RETRY_WAITS_MS = [500, 1000, 2000];
-const WEBHOOK_MS = 20_000;
 
 interface SimulatedRun {
   readonly id: string;
@@ -38,121 +37,93 @@ const STYLE: ErrorStyle = {
 const wavespeed: Simulator = {
   name: 'wavespeed',
   environment: (url) => ({ WAVESPEED_API_KEY: KEY, WAVESPEED_BASE_URL: url }),
-  async start({ port, runMs }) {
-    const faults = openFaults();
-    const runs = new Map<string, SimulatedRun>();
-    const closed = new AbortController();
-    let submitted = 0;
-    const server = await serve(port, faults, async (request, response) => {
-      const { pathname, searchParams } = new URL(request.path, 'http://simulator');
-      if (pathname.startsWith('/files/')) return answerFile(faults, response);
-      if (request.headers.authorization !== `Bearer ${KEY}`) return refuse(response, 401, 'invalid API key');
-      if (await answerFault(faults, response, STYLE, closed.signal)) return;
-      // v2 has the same shapes, and ids are good on both (section 1).
-      const [first = '', id = '', last] = (/^\/api\/v[23]\/(.+)$/.exec(pathname)?.[1] ?? '').split('/');
-      if (first === 'predictions' && request.method === 'GET' && (last === undefined || last === 'result')) return answerRun(id, response);
-      if (first === 'predictions' && request.method === 'DELETE' && last === undefined) return answerDeletion(id, response);
-      if (first === 'webhook' && id === 'secret' && request.method === 'GET') return succeed(response, { secret: WEBHOOK_SECRET });
-      if (request.method === 'POST' && id !== '' && !RESERVED.includes(first)) {
-        return answerSubmission(request, pathname.slice('/api/v3/'.length), searchParams.get('webhook'), response);
-      }
-      refuse(response, 404, 'not found');
-    });
-
-    async function answerSubmission({ body }: SimulatedRequest, model: string, webhook: string | null, response: ServerResponse) {
-      const input: Readonly<Record<string, unknown>> = typeof body === 'object' && body !== null ? { ...body } : {};
-      if (model.startsWith('unknown')) return refuse(response, 404, `model ${model} not found`);
-      if (typeof input.prompt !== 'string') return refuse(response, 400, 'property "prompt" is missing');
-      // The one error without an envelope (section 3).
-      if (webhook !== null && input.enable_base64_output === true) {
-        return answerJson(response, 400, { error: 'enable_base64_output cannot be used with a webhook' });
-      }
-      if (webhook !== null && !isLoopback(webhook))
-        return refuse(response, 400, 'this simulator posts webhooks to loopback addresses only');
-      submitted += 1;
-      const run = { id: randomBytes(16).toString('hex'), model, input, submittedAt: systemClock.now(), failure: failureOf(faults) };
-      runs.set(run.id, run);
-      if (webhook !== null) void tell(run, webhook).catch(() => {});
-      if (input.enable_sync_mode !== true) return succeed(response, { ...predictionAt(run, 0), status: 'created' });
-      await systemClock.sleep(Math.min(runMs, SYNC_MS_MAX), closed.signal);
-      const isLate = runMs > SYNC_MS_MAX;
-      succeed(response, {
-        ...predictionAt(run, runMs),
-        ...(isLate && { status: 'processing', outputs: [], code: 5004, error: 'Sync mode timed out' }),
-      });
-    }
-
-    function answerRun(id: string, response: ServerResponse) {
-      const run = runs.get(id);
-      if (!run) return refuse(response, 404, 'prediction not found');
-      succeed(response, predictionAt(run, faults.take('backwards') ? -1 : systemClock.now() - run.submittedAt));
-    }
-
-    function answerDeletion(id: string, response: ServerResponse) {
-      if (!runs.delete(id)) return refuse(response, 404, 'prediction not found');
-      succeed(response, { id, status: 'deleted' });
-    }
-
-    /** The prediction object (section 4) of a run that started so long ago. */
-    function predictionAt({ id, model, input, submittedAt, failure }: SimulatedRun, elapsedMs: number) {
-      const isOver = elapsedMs >= runMs;
-      const status = elapsedMs < runMs / 2 ? 'created' : 'processing';
-      return {
-        id,
-        model,
-        input,
-        outputs:
-          isOver && !failure ? [input.enable_base64_output === true ? PNG.toString('base64') : `${server.url}/files/${id}/1.png`] : [],
-        urls: { get: `${server.url}/api/v3/predictions/${id}/result` },
-        has_nsfw_contents: isOver && !failure ? [false] : [],
-        status: isOver ? (failure ? 'failed' : 'completed') : status,
-        created_at: new Date(submittedAt).toISOString(),
-        error: '',
-        executionTime: isOver ? runMs : 0,
-        timings: { inference: isOver ? runMs : 0 },
-        ...(isOver && failure),
-      };
-    }
-
-    /** One webhook at the end (section 9), unless the run is gone by then. */
-    async function tell(run: SimulatedRun, url: string): Promise<void> {
-      const times = faults.take('lost-callback') ? 0 : faults.take('double-callback') ? 2 : 1;
-      await systemClock.sleep(runMs + (faults.take('late-callback') ? LATE_MS : 0), closed.signal);
-      for (let time = 0; time < times && runs.has(run.id); time++) await post(run, url);
-    }
-
-    async function post(run: SimulatedRun, url: string): Promise<void> {
-      const body = JSON.stringify(predictionAt(run, runMs));
-      for (const waitMs of [0, ...RETRY_WAITS_MS]) {
-        if (waitMs > 0) await systemClock.sleep(waitMs, closed.signal);
-        const signal = AbortSignal.any([closed.signal, AbortSignal.timeout(WEBHOOK_MS)]);
-        const headers = { 'content-type': 'application/json', ...signed(run.id, body) };
-        const answer = await fetch(url, { method: 'POST', headers, body, signal, redirect: 'manual' }).catch(() => undefined);
-        await answer?.body?.cancel();
-        if (answer?.ok) return;
-      }
-    }
-
-    function succeed(response: ServerResponse, data: object) {
-      answerServed(faults, response, 200, { code: 200, message: 'success', data });
-    }
-
-    return {
-      url: server.url,
-      baseUrl: server.url,
-      inject: faults.inject,
-      requests: server.requests,
-      get submitted() {
-        return submitted;
-      },
-      async [Symbol.asyncDispose]() {
-        closed.abort();
-        await server.close();
-      },
-    };
-  },
+  start: (options) => simulate(options, '', openApi),
 };
 export default wavespeed;
+
+function openApi(desk: Desk): Handler {
+  const { faults, runMs } = desk;
+  const runs = new Map<string, SimulatedRun>();
+  return async (request, response) => {
+    const { pathname, searchParams } = new URL(request.path, 'http://simulator');
+    if (await answerFirst(desk, request, response, { style: STYLE, refuseKey })) return;
+    // v2 has the same shapes, and ids are good on both (section 1).
+    const [first = '', id = '', last] = (/^\/api\/v[23]\/(.+)$/.exec(pathname)?.[1] ?? '').split('/');
+    if (first === 'predictions' && request.method === 'GET' && (last === undefined || last === 'result')) return answerRun(id, response);
+    if (first === 'predictions' && request.method === 'DELETE' && last === undefined) return answerDeletion(id, response);
+    if (first === 'webhook' && id === 'secret' && request.method === 'GET') return succeed(response, { secret: WEBHOOK_SECRET });
+    if (request.method === 'POST' && id !== '' && !RESERVED.includes(first)) {
+      return answerSubmission(request, pathname.slice('/api/v3/'.length), searchParams.get('webhook'), response);
+    }
+    refuse(response, 404, 'not found');
+  };
+
+  async function answerSubmission({ body }: SimulatedRequest, model: string, webhook: string | null, response: ServerResponse) {
+    const input = membersOf(body);
+    if (model.startsWith('unknown')) return refuse(response, 404, `model ${model} not found`);
+    if (typeof input.prompt !== 'string') return refuse(response, 400, 'property "prompt" is missing');
+    // The one error without an envelope (section 3).
+    if (webhook !== null && input.enable_base64_output === true) {
+      return answerJson(response, 400, { error: 'enable_base64_output cannot be used with a webhook' });
+    }
+    if (webhook !== null && !isOnThisMachine(webhook))
+      return refuse(response, 400, 'this simulator posts webhooks to loopback addresses only');
+    desk.countRun();
+    const run = { id: randomBytes(16).toString('hex'), model, input, submittedAt: systemClock.now(), failure: failureOf(faults) };
+    keep(runs, run.id, run);
+    if (webhook !== null) void tell(run, webhook).catch(() => {});
+    if (input.enable_sync_mode !== true) return succeed(response, { ...predictionAt(run, 0), status: 'created' });
+    await systemClock.sleep(Math.min(runMs, SYNC_MS_MAX), desk.closed);
+    const isLate = runMs > SYNC_MS_MAX;
+    succeed(response, {
+      ...predictionAt(run, runMs),
+      ...(isLate && { status: 'processing', outputs: [], code: 5004, error: 'Sync mode timed out' }),
+    });
+  }
+
+  function answerRun(id: string, response: ServerResponse) {
+    const run = runs.get(id);
+    if (!run) return refuse(response, 404, 'prediction not found');
+    succeed(response, predictionAt(run, faults.take('backwards') ? -1 : systemClock.now() - run.submittedAt));
+  }
+
+  function answerDeletion(id: string, response: ServerResponse) {
+    if (!runs.delete(id)) return refuse(response, 404, 'prediction not found');
+    succeed(response, { id, status: 'deleted' });
+  }
+
+  /** The prediction object (section 4) of a run that started so long ago. */
+  function predictionAt({ id, model, input, submittedAt, failure }: SimulatedRun, elapsedMs: number) {
+    const isOver = elapsedMs >= runMs;
+    const status = elapsedMs < runMs / 2 ? 'created' : 'processing';
+    return {
+      id,
+      model,
+      input,
+      outputs: isOver && !failure ? [input.enable_base64_output === true ? PNG.toString('base64') : `${desk.url}/files/${id}/1.png`] : [],
+      urls: { get: `${desk.url}/api/v3/predictions/${id}/result` },
+      has_nsfw_contents: isOver && !failure ? [false] : [],
+      status: isOver ? (failure ? 'failed' : 'completed') : status,
+      created_at: new Date(submittedAt).toISOString(),
+      error: '',
+      executionTime: isOver ? runMs : 0,
+      timings: { inference: isOver ? runMs : 0 },
+      ...(isOver && failure),
+    };
+  }
+
+  /** One webhook at the end (section 9), unless the run is gone by then. */
+  async function tell(run: SimulatedRun, url: string): Promise<void> {
+    await systemClock.sleep(runMs, desk.closed);
+    if (!runs.has(run.id)) return;
+    const body = JSON.stringify(predictionAt(run, runMs));
+    await postCallback(desk, { url, body, headers: () => signed(run.id, body), waitsMs: RETRY_WAITS_MS });
+  }
+
+  function succeed(response: ServerResponse, data: object) {
+    answerServed(desk, response, 200, { code: 200, message: 'success', data });
+  }
+}
 
 function refuse(response: ServerResponse, status: number, message: string) {
   answerJson(response, status, STYLE.body(status, message));
@@ -171,12 +142,6 @@ function signed(id: string, body: string): Readonly<Record<string, string>> {
   return { 'webhook-id': id, 'webhook-timestamp': timestamp, 'webhook-signature': signature };
 }
 
-function isLoopback(address: string): boolean {
-  const url = URL.parse(address);
-  return url !== null && /^https?:$/.test(url.protocol) && /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(url.hostname);
-}
-
-function answerFile(faults: Faults, response: ServerResponse) {
-  if (faults.take('expired')) return refuse(response, 404, 'not found');
-  response.writeHead(200, { 'content-type': 'image/png', 'content-length': PNG.length }).end(PNG);
+function refuseKey({ authorization }: SimulatedRequest['headers']): object | undefined {
+  return authorization === `Bearer ${KEY}` ? undefined : STYLE.body(401, 'invalid API key');
 }
