@@ -1,5 +1,5 @@
 /** Writes a dialect's answer as an HTTP response. */
-import { type Answer, AppError, InlineFile, type Log, type ServerSentEvent, systemClock } from '@claimcheck/core';
+import { type Answer, AppError, InlineFile, type Log, PlainText, type ServerSentEvent, systemClock } from '@claimcheck/core';
 import type { AssetStore } from '@claimcheck/engine';
 import { fileResponse } from './files.ts';
 
@@ -79,7 +79,10 @@ function eventStream(events: AsyncIterable<ServerSentEvent>, context: AnswerCont
   return beatingStream(context, {
     source: events,
     heartbeat: ': still here\n\n',
-    write: async ({ id, event, data }) => formatEvent({ id, event, data: await jsonText(data, context.assets) }),
+    write: async ({ id, event, data }) => {
+      const text = data instanceof PlainText ? data.text : await jsonText(data, context.assets);
+      return formatEvent({ id, event, data: text });
+    },
     // A clean end: the client connects again and says which event was its last.
     endEarly: (controller) => controller.close(),
   });
@@ -173,6 +176,8 @@ function formatEvent({
   readonly event: string | undefined;
   readonly data: string;
 }): string {
-  const lines = [id !== undefined && `id: ${id}`, event !== undefined && `event: ${event}`, `data: ${data}`];
+  // JSON is one line; a line feed inside of other text would end the field.
+  const dataLines = data.split(/\r\n|\n|\r/).map((line) => `data: ${line}`);
+  const lines = [id !== undefined && `id: ${id}`, event !== undefined && `event: ${event}`, ...dataLines];
   return `${lines.filter((line) => line !== false).join('\n')}\n\n`;
 }

@@ -138,7 +138,8 @@ async function handle(deps: AppDeps, dialect: Dialect, route: DialectRoute, c: C
 /** Any error in the dialect's own envelope. What is not meant for clients is logged and answered as an internal error. */
 async function answerError(deps: AppDeps, dialect: Dialect, c: Context, error: unknown): Promise<Response> {
   const known = toAppError(error);
-  if (known.status >= 500 && known.code !== 'wait_timeout')
+  // What a client gets for its own patience, or for asking after what there is not, is no fault of ours.
+  if (known.status >= 500 && known.code !== 'wait_timeout' && known.code !== 'not_implemented')
     deps.log.error({ error, method: c.req.method, path: c.req.path }, 'request failed');
   const response = await toResponse(dialect.encodeError(known), answerContext(deps, c, deps.closing));
   if (known.code === 'unauthorized') response.headers.set('www-authenticate', 'Bearer');

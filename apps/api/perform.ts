@@ -6,6 +6,7 @@ import {
   fromJsonText,
   isId,
   isJsonObject,
+  isTerminal,
   type Job,
   type JsonText,
   type Model,
@@ -77,6 +78,14 @@ async function performKnown(deps: AppDeps, performer: Performer, operation: Know
       return found(await engine.cancel(referenceTo(operation.id, performer)), operation.id);
     case 'purge':
       return found(await engine.purge(referenceTo(operation.id, performer)), operation.id);
+    case 'discard': {
+      const reference = referenceTo(operation.id, performer);
+      const { state } = found(await engine.read(reference), operation.id);
+      const job = isTerminal(state) ? await engine.purge(reference) : await engine.cancel(reference);
+      return found(job, operation.id);
+    }
+    case 'readCaller':
+      return { callerId: performer.callerId };
     case 'list': {
       const { limit, cursor, state } = operation;
       if (cursor !== undefined && !isId(cursor)) {
@@ -120,7 +129,8 @@ interface CheckedSubmission extends Omit<SplitRequest, 'parameters'> {
 async function check(deps: AppDeps, performer: Performer, operation: SubmitOperation): Promise<CheckedSubmission> {
   const { catalog, router } = deps;
   const { model, pinned } = resolveModel(deps, operation);
-  const { parameters, ...webhook } = splitWebhook(deps, performer, model, operation);
+  const { parameters: body, ...webhook } = splitWebhook(deps, performer, model, operation);
+  const parameters = operation.fit?.(body, model) ?? body;
   const input = catalog.fill(model, operation.isText ? catalog.readText(model, parameters) : parameters);
   const { provider } = await router.choose({ model, parameters: JSON.parse(input), pinned });
   return { model, pinned, provider, input, ...webhook };

@@ -51,6 +51,12 @@ export interface SubmitOperation {
   readonly parameters: ExactJson;
   /** True when numbers, booleans and objects may have come as text, as in a form: they are read as the model's schema says. */
   readonly isText?: boolean;
+  /**
+   * For a wire with words of its own for what models call in many ways: makes the model's parameters out of the body, once the model is known and
+   * before they are checked. Called without the webhook's members. Unless given, the body is the parameters.
+   * @throws AppError for words that this model has nothing for.
+   */
+  readonly fit?: (parameters: ExactJson, model: Model) => ExactJson;
   /** A webhook named outside the body. */
   readonly webhookUrl?: string;
   /** The body's member that names a webhook, unless the model has a parameter of that name. */
@@ -105,6 +111,11 @@ export interface Operations extends DeliveryOperations, UploadOperations {
   cancel: { operation: { readonly kind: 'cancel'; readonly id: string }; outcome: Job };
   /** Removes a job and all it produced, at once. A job that still runs is cancelled first. The outcome is its last state. */
   purge: { operation: { readonly kind: 'purge'; readonly id: string }; outcome: Job };
+  /**
+   * Cancels a job that runs, which stays readable, and purges one that has ended: what deleting means to vendors that have no other word for
+   * cancelling. The outcome is the job's last state.
+   */
+  discard: { operation: { readonly kind: 'discard'; readonly id: string }; outcome: Job };
   list: {
     operation: { readonly kind: 'list'; readonly limit: number; readonly cursor?: string; readonly state?: State };
     outcome: JobPage;
@@ -114,6 +125,8 @@ export interface Operations extends DeliveryOperations, UploadOperations {
     operation: { readonly kind: 'follow'; readonly id: string; readonly after: number };
     outcome: Followed;
   };
+  /** Nothing but who the key belongs to. */
+  readCaller: { operation: { readonly kind: 'readCaller' }; outcome: { readonly callerId: string } };
   listModels: { operation: { readonly kind: 'listModels' }; outcome: readonly ModelListing[] };
   /** By name or alias; `unknown_model` for any other. */
   readModel: { operation: { readonly kind: 'readModel'; readonly name: string }; outcome: ModelListing };
@@ -155,7 +168,17 @@ export const PUBLIC_OPERATIONS: ReadonlySet<OperationKind> = new Set<OperationKi
 export interface ServerSentEvent {
   readonly id?: string;
   readonly event?: string;
+  /** Written as JSON, unless it is a {@link PlainText}. */
   readonly data: unknown;
+}
+
+/** Stands in an event for text that is not JSON: the app writes it as it is, each of its lines as one of the event's. */
+export class PlainText {
+  readonly text: string;
+
+  constructor(text: string) {
+    this.text = text;
+  }
 }
 
 /** Stands in a JSON answer for a file of the asset store: the app writes its bytes there, as base64 or as a data URI. */

@@ -18,6 +18,7 @@ const PROMISED: Record<ErrorCode, number> = {
   unsupported_media_type: 415,
   rate_limited: 429,
   internal: 500,
+  not_implemented: 501,
   unavailable: 503,
   wait_timeout: 504,
 };
