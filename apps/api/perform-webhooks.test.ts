@@ -150,6 +150,15 @@ test('keys of a caller that does not exist are unknown, and those of one without
   expect(await jsonOf(await keysOf(callerId))).toEqual({ keys: [] });
 });
 
+test('the public keys of all callers are told together, the newest first, to someone without a key', async () => {
+  const [first, second] = [await aClient(), await aClient()];
+  const on = { ...jsonBody({ signatures: ['v1', 'v1a'] }), method: 'PUT' };
+  for (const { call } of [first, second]) await call(SETTINGS, on);
+  const keysOf = async ({ callerId }: typeof first) => (await performPublic(service.engine, { kind: 'readWebhookKeys', callerId })).keys;
+  const { keys } = await performPublic(service.engine, { kind: 'readAllWebhookKeys' });
+  expect(keys.slice(0, 2)).toEqual([...(await keysOf(second)), ...(await keysOf(first))]);
+});
+
 test.each([
   ['GET', SECRET],
   ['POST', ROTATE],

@@ -50,7 +50,8 @@ async function changePreferences(
 export async function performPublic(
   { webhookSecrets }: Pick<Webhooks, 'webhookSecrets'>,
   operation: Operation,
-): Promise<Outcome<'readWebhookKeys'>> {
+): Promise<Outcome<'readWebhookKeys' | 'readAllWebhookKeys'>> {
+  if (operation.kind === 'readAllWebhookKeys') return { keys: await webhookSecrets.allKeys() };
   // Guards a second time: nothing else may ever be done for someone without a key.
   if (operation.kind !== 'readWebhookKeys') throw new Error(`${operation.kind} is not a public operation`);
   const { callerId } = operation;

@@ -112,6 +112,7 @@ async function performKnown(deps: AppDeps, performer: Performer, operation: Know
     case 'readModel':
       return readModel(deps, operation.name);
     case 'readWebhookKeys':
+    case 'readAllWebhookKeys':
       return performPublic(engine, operation);
     default:
       return performWebhooks(engine, performer, operation);

@@ -1,5 +1,6 @@
 /** `npm run start:dispatcher`: a dispatcher alone, against DATABASE_URL. */
 import { runProcess } from '@claimcheck/core';
+import { loadDialects, webhookSigner } from '@claimcheck/dialects';
 import { connectEngine, openLog } from '@claimcheck/engine';
 import { readDispatcherConfig } from './config.ts';
 import { startDispatcherApp } from './index.ts';
@@ -16,6 +17,7 @@ await runProcess(async (signal) => {
     encodeWebhook: () => {
       throw new Error('a dispatcher ends no jobs');
     },
+    signWebhook: webhookSigner(await loadDialects()),
   });
   const dispatcher = startDispatcherApp({ engine, log });
   return {

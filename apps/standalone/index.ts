@@ -2,7 +2,7 @@
 import { startApi } from '@claimcheck/api';
 import { loadCatalog } from '@claimcheck/catalog';
 import { type Environment, type Log, limitedRoutes, type Running, StartError } from '@claimcheck/core';
-import { loadDialects, webhookEncoder } from '@claimcheck/dialects';
+import { loadDialects, webhookEncoder, webhookSigner } from '@claimcheck/dialects';
 import { startDispatcherApp } from '@claimcheck/dispatcher';
 import {
   type AllowList,
@@ -70,6 +70,7 @@ export async function startStandalone({ variables, environment, log, signal }: S
     needsSecretKey: true,
     limitedRoutes: limitedRoutes(catalog.list()),
     encodeWebhook: webhookEncoder(dialects, { statusNumbering: variables.WEBHOOK_STATUS_NUMBERING }),
+    signWebhook: webhookSigner(dialects),
   });
   started.defer(() => engine.close());
   const dispatcher = startDispatcherApp({ engine, log });

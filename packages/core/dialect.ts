@@ -138,6 +138,16 @@ export interface Operations extends DeliveryOperations, UploadOperations {
     operation: { readonly kind: 'readWebhookKeys'; readonly callerId: string };
     outcome: { readonly keys: readonly WebhookKey[] };
   };
+  /**
+   * Public keys of all callers, newest first and WEBHOOK_KEYS_MAX at most, for receivers that know one fixed address. No weaker than the single
+   * key with which a vendor signs for all its customers: every private half is with the service alone, so a signature that any of them accepts
+   * says that the service sent the message, and for whom stands in what was signed. A receiver that wants to rely on one caller's key takes
+   * `readWebhookKeys`.
+   */
+  readAllWebhookKeys: {
+    operation: { readonly kind: 'readAllWebhookKeys' };
+    outcome: { readonly keys: readonly WebhookKey[] };
+  };
   readWebhookPreferences: { operation: { readonly kind: 'readWebhookPreferences' }; outcome: WebhookPreferences };
   /** What is not given stays as it is. The outcome is everything that then holds. */
   changeWebhookPreferences: {
@@ -163,7 +173,7 @@ export interface RouteListing {
 }
 
 /** Operations that need no API key, because all they answer is public. Said here, so that no dialect can open another one. */
-export const PUBLIC_OPERATIONS: ReadonlySet<OperationKind> = new Set<OperationKind>(['readWebhookKeys']);
+export const PUBLIC_OPERATIONS: ReadonlySet<OperationKind> = new Set<OperationKind>(['readWebhookKeys', 'readAllWebhookKeys']);
 
 export interface ServerSentEvent {
   readonly id?: string;
@@ -241,7 +251,10 @@ export interface WebhookSigningKeys {
   readonly callerId: string;
   /** The caller's secret, `whsec_` and base64; the newest, then those that still sign beside it. */
   readonly secrets: readonly string[];
-  /** Signs with ed25519, in the caller's name. */
+  /**
+   * Signs with ed25519, in the caller's name; 64 bytes. A caller without a pair gets one by that, for which `signWebhook` is called a second
+   * time. While a secret is being replaced the pair of the oldest one signs: receivers keep public keys for hours before they look again.
+   */
   signEd25519(bytes: Uint8Array): Uint8Array;
 }
 
@@ -259,7 +272,7 @@ export interface Dialect {
   encodeWebhook(job: Job, settings: WebhookSettings): WebhookMessage;
   /**
    * Headers that prove where a message comes from in the vendor's own way, for receivers that were written for it. They replace the service's own
-   * of the same name. Unless given, messages are signed as Standard Webhooks only.
+   * of the same name. Unless given, messages are signed as Standard Webhooks only; so they are when it throws.
    */
   signWebhook?(message: SignableMessage, keys: WebhookSigningKeys): Readonly<Record<string, string>>;
 }

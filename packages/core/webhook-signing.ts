@@ -22,6 +22,9 @@ export interface WebhookSecret {
   readonly publicKey?: string;
 }
 
+/** Public keys of all callers that are told at once. Receivers that know no better try every one of them. */
+export const WEBHOOK_KEYS_MAX = 500;
+
 /** A public ed25519 key that a signature may have been made with. */
 export interface WebhookKey {
   /** Thumbprint of the key (RFC 7638), so that it names this key and no other. */

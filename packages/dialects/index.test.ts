@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { AppError, type DialectRoute, ERROR_STATUS, type ErrorCode, isTerminal, STATES } from '@claimcheck/core';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { loadDialects } from './index.ts';
+import { loadDialects, webhookSigner } from './index.ts';
 import { aJob, JOB_ID } from './testing/fixtures.ts';
 
 /** Where a vendor answers an error with another status than ours, with the reason. Every other case must pass as it is. */
@@ -38,6 +38,22 @@ describe.each((await loadDialects()).map((dialect) => [dialect.name, dialect] as
     expect(message.contentType).toMatch(/^application\/json\b/);
     expect(message.body).toContain(JOB_ID);
     expect(() => JSON.parse(message.body)).not.toThrow();
+  });
+});
+
+describe('signatures of webhooks', () => {
+  const message = { id: 'event', jobId: JOB_ID, timestamp: 1_700_000_000, body: '{}' };
+  const keys = { callerId: 'caller', secrets: ['whsec_AA=='], signEd25519: (bytes: Uint8Array) => bytes };
+  const plain = { routes: [], encodeError: () => expect.unreachable(), encodeWebhook: () => expect.unreachable() };
+
+  test('are those of the dialect that the job came through', () => {
+    const sign = webhookSigner([
+      { ...plain, name: 'a', signWebhook: ({ id }, { callerId }) => ({ 'x-a': `${id} for ${callerId}` }) },
+      { ...plain, name: 'b' },
+    ]);
+    expect(sign('a', message, keys)).toEqual({ 'x-a': 'event for caller' });
+    // It has no way of its own; it is gone.
+    expect([sign('b', message, keys), sign('c', message, keys)]).toEqual([undefined, undefined]);
   });
 });
 

@@ -5,7 +5,7 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import type { Dialect, Job, WebhookMessage, WebhookSettings } from '@claimcheck/core';
+import type { Dialect, Job, SignableMessage, WebhookMessage, WebhookSettings, WebhookSigningKeys } from '@claimcheck/core';
 
 /**
  * Imports every dialect of `folder` (by default this one), in the order of their names.
@@ -25,6 +25,14 @@ export function webhookEncoder(dialects: readonly Dialect[], settings: WebhookSe
     if (!dialect) throw new Error('the native dialect is missing');
     return dialect.encodeWebhook(job, settings);
   };
+}
+
+/** Signs a webhook as the dialect of that name does; undefined for one that has no way of its own, or is gone since. */
+export function webhookSigner(
+  dialects: readonly Dialect[],
+): (dialect: string, message: SignableMessage, keys: WebhookSigningKeys) => Readonly<Record<string, string>> | undefined {
+  const byName = new Map(dialects.map((dialect) => [dialect.name, dialect]));
+  return (name, message, keys) => byName.get(name)?.signWebhook?.(message, keys);
 }
 
 function isDialectFile(file: string): boolean {

@@ -1,6 +1,7 @@
 /** Opens the engine for a process of the service: waits for its servers, checks the schema and the bucket, connects. */
 import { type Job, type LimitedRoute, type Log, StartError, systemClock, type WebhookMessage } from '@claimcheck/core';
 import { openS3Place, type S3Options } from './assets-s3.ts';
+import type { SignWebhook } from './context.ts';
 import { type Engine, openEngine } from './index.ts';
 import { waitForDatabase, waitForRedis } from './migrate.ts';
 import { readRedisDurability } from './queue.ts';

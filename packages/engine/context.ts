@@ -1,5 +1,5 @@
 /** What every verb of the engine works with; built once by `openEngine`. */
-import type { Clock, Job, LimitedRoute, Log, WebhookMessage } from '@claimcheck/core';
+import type { Clock, Job, LimitedRoute, Log, SignableMessage, WebhookMessage, WebhookSigningKeys } from '@claimcheck/core';
 import type { AssetStore } from './assets.ts';
 import type { Guard } from './outbound/index.ts';
 import type { Outputs } from './outputs.ts';
@@ -8,6 +8,13 @@ import type { DoorbellQueue } from './queue.ts';
 import type { Database } from './storage/connection.ts';
 import type { Signals } from './storage/signals.ts';
 import type { WebhookSecrets } from './webhook-secrets.ts';
+
+/** Signs a message as the named dialect does; undefined where that has no way of its own. */
+export type SignWebhook = (
+  dialect: string,
+  message: SignableMessage,
+  keys: WebhookSigningKeys,
+) => Readonly<Record<string, string>> | undefined;
 
 export interface EngineSettings {
   /** Seconds for which an ended job stays readable. */
@@ -38,4 +45,5 @@ export interface EngineContext {
   readonly settings: EngineSettings;
   /** Writes the webhook of an ended job in its dialect. */
   readonly encodeWebhook: (job: Job) => WebhookMessage;
+  readonly signWebhook: SignWebhook;
 }

@@ -67,7 +67,7 @@ export interface ReplayRange {
 
 export interface WebhookTest {
   readonly callerId: string;
-  /** Writes the message. */
+  /** Writes the message, and signs it where it has a way of its own. */
   readonly dialect: string;
   readonly baseUrl: string;
   readonly url: string;
@@ -153,7 +153,7 @@ export function makeDeliveries(context: Pick<EngineContext, 'clock' | 'database'
       const plain = encodeWebhook(job);
       const delivery = {
         ...reference,
-        ...(format === 'standard' ? inEnvelope(TEST_EVENT, job.updatedAt, plain) : plain),
+        ...(format === 'standard' ? inEnvelope(TEST_EVENT, job.updatedAt, plain) : { ...plain, dialect: job.dialect }),
         url,
         // Sent once: whoever tests wants to hear of the first failure.
         schedule: [0],

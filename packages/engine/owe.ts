@@ -42,6 +42,7 @@ function owedDelivery(context: OweContext, happening: Happening, job: Job): Owed
       jobId: job.id,
       url: webhookUrl,
       ...messageOf(context, event, job),
+      ...signedAs(job),
       schedule: happening === 'end' ? (job.webhookOptions?.schedule ?? context.settings.webhookSchedule) : EVENT_SCHEDULE,
       event,
       sequence: job.sequence,
@@ -49,6 +50,11 @@ function owedDelivery(context: OweContext, happening: Happening, job: Job): Owed
       ...(job.webhookOptions?.headers && { headers: job.webhookOptions.headers }),
     },
   ];
+}
+
+/** Who chose the envelope of Standard Webhooks has a receiver for these, and not one that knows the vendor's signature. */
+function signedAs({ dialect, webhookOptions }: Job): Pick<OwedDelivery, 'dialect'> {
+  return webhookOptions?.format === 'standard' ? {} : { dialect };
 }
 
 function eventOf(happening: Happening, { state }: Job): string | undefined {

@@ -5,9 +5,9 @@
 import { allowedHeaders } from '@claimcheck/core';
 import type { EngineContext } from './context.ts';
 import { type CallTimings, OutboundError, openCaller } from './outbound/index.ts';
+import { makeSign } from './sign.ts';
 import type { ClaimedDelivery, SendFacts } from './storage/deliveries.ts';
 import type { SendResult } from './webhook-outcome.ts';
-import { signatureHeader } from './webhook-signature.ts';
 
 export interface SendOptions {
   readonly userAgent: string;
@@ -22,7 +22,16 @@ export interface Send {
 
 /** Callers share them; each caller's lane is narrower. */
 const CONNECTIONS = 50;
-const OWN_HEADERS: ReadonlySet<string> = new Set(['content-type', 'user-agent']);
+const OWN_HEADERS: ReadonlySet<string> = new Set([
+  'content-type',
+  'user-agent',
+  'webhook-id',
+  'webhook-event',
+  'webhook-sequence',
+  'webhook-status',
+  'webhook-progress',
+  'webhook-timestamp',
+]);
 const RESPONSE_BYTES_MAX = 16_384;
 /** The state that the event stands for, as receivers of the schema without words want to know it. */
 const STATUS_OF_EVENT: Readonly<Record<string, string>> = {
@@ -35,17 +44,13 @@ const STATUS_OF_EVENT: Readonly<Record<string, string>> = {
 };
 
 export function makeSend(context: EngineContext, { userAgent, totalMs }: SendOptions): Send {
-  const { clock, guard, log, webhookSecrets } = context;
+  const { clock, guard, log } = context;
+  const sign = makeSign(context);
   const caller = openCaller({ guard, clock, connectionsPerOrigin: CONNECTIONS });
 
   /** @throws OutboundError, or anything when the database does not answer: then nothing was sent. */
   const post = async (delivery: ClaimedDelivery, headers: Record<string, string>) => {
-    const signers = (await webhookSecrets.signersOf([delivery.callerId])).get(delivery.callerId);
-    if (!signers)
-      throw new OutboundError('internal', { message: 'The secret of your webhooks cannot be read; the operator has to mend that.' });
-    const timestampSeconds = Math.floor(clock.now() / 1000);
-    headers['webhook-timestamp'] = String(timestampSeconds);
-    headers['webhook-signature'] = signatureHeader({ id: delivery.id, timestampSeconds, body: delivery.body, signers });
+    Object.assign(headers, await sign(delivery));
     return caller.call({ url: delivery.url, method: 'POST', headers, body: delivery.body, totalMs, bodyBytesMax: RESPONSE_BYTES_MAX });
   };
 
@@ -93,11 +98,14 @@ function headersOf({ id, contentType, event, sequence, progress, headers }: Clai
   };
 }
 
-/** As they may be looked at later: without the signature, which is good for as long as its timestamp is, and without what the client added. */
+/**
+ * As they may be looked at later: without signatures, which are good for as long as their timestamp is, and without what the client or its
+ * dialect added.
+ */
 function masked(headers: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
   const shown = Object.entries(headers).map(([name, value]) => {
-    if (name === 'webhook-signature') return [name, value.replace(/,[^ ]+/g, ',…')];
-    return [name, name.startsWith('webhook-') || OWN_HEADERS.has(name) ? value : '…'];
+    if (name === 'webhook-signature') return [name, value.replace(/([^ ,]*,)?[^ ]+/g, '$1…')];
+    return [name, OWN_HEADERS.has(name) ? value : '…'];
   });
   return Object.fromEntries(shown);
 }

@@ -1,12 +1,14 @@
 /**
  * The secrets that sign webhooks: one per caller, made on first use, and replaced by `rotate` with a time of grace in which both sign.
- * Ed25519 pairs are made only for callers that want them, one for each secret, so that both are replaced together.
+ * Ed25519 pairs are made only for callers that want them, or whose receivers do, one for each secret, so that both are replaced together.
  */
+import type { KeyObject } from 'node:crypto';
 import {
   GRACE_SECONDS_DEFAULT,
   GRACE_SECONDS_MAX,
   newId,
   type SignaturePreferences,
+  WEBHOOK_KEYS_MAX,
   type WebhookKey,
   type WebhookSecret,
 } from '@claimcheck/core';
@@ -15,6 +17,7 @@ import type { EngineContext } from './context.ts';
 import type { SecretBox } from './secret-box.ts';
 import {
   addKeyPairs,
+  findNewestPublicKeys,
   findPublicKeys,
   findSecrets,
   insertFirstSecrets,
@@ -36,15 +39,32 @@ export interface WebhookSecrets {
   rotate(callerId: string, options?: { readonly graceSeconds?: number }): Promise<WebhookSecret>;
   /** Public keys that the caller's webhooks may be signed with now, newest first; undefined for a caller that does not exist. */
   keys(callerId: string): Promise<readonly WebhookKey[] | undefined>;
+  /** The same of all callers, WEBHOOK_KEYS_MAX at most. */
+  allKeys(): Promise<readonly WebhookKey[]>;
   /**
    * What signs the webhooks of these callers now, newest first; missing secrets are made. Remembered for two seconds, unless a change is
    * heard of before, so it may be asked for each send. A caller whose secret cannot be decrypted is not in the answer: nothing of it must
    * be sent until the operator has mended what the log tells. @throws when the database does not answer.
    */
-  signersOf(callerIds: readonly string[]): Promise<ReadonlyMap<string, readonly WebhookSigner[]>>;
+  signersOf(callerIds: readonly string[]): Promise<ReadonlyMap<string, readonly CallerSigner[]>>;
+  /**
+   * The private key that signs by ed25519 for a dialect, whether or not the caller wants `v1a`; made when there is none. The caller's public
+   * keys tell of it from then on. @throws Error for a caller that does not exist or whose secret cannot be decrypted.
+   */
+  pairOf(callerId: string): Promise<KeyObject>;
   preferences(callerId: string): Promise<SignaturePreferences>;
   /** Changes what is given and leaves the rest. Returns what then holds. */
   prefer(callerId: string, changes: Partial<SignaturePreferences>): Promise<SignaturePreferences>;
+}
+
+export interface CallerSigner extends WebhookSigner {
+  /** Its ed25519 key, which `ed25519` is only while the caller wants `v1a`. */
+  readonly pair?: KeyObject;
+}
+
+/** The pair with which dialects sign: the oldest that may, because receivers keep public keys for hours, and may not have seen a newer one. */
+export function pairIn(signers: readonly CallerSigner[] = []): KeyObject | undefined {
+  return signers.findLast(({ pair }) => pair)?.pair;
 }
 
 /** Replaced secrets of a caller that sign at the same time: each makes the header of every webhook longer. */
@@ -54,7 +74,7 @@ const REMEMBERED_MS = 2_000;
 /** Some megabytes. */
 const REMEMBERED_CALLERS_MAX = 10_000;
 
-type Signers = readonly WebhookSigner[] | undefined;
+type Signers = readonly CallerSigner[] | undefined;
 
 export function makeWebhookSecrets(
   { database: { sql }, clock, log, signals }: Pick<EngineContext, 'database' | 'clock' | 'log' | 'signals'>,
@@ -77,18 +97,21 @@ export function makeWebhookSecrets(
       await insertFirstSecrets(sql, without.map(sealSecret));
       stored = await findSecrets(sql, callerIds);
     }
-    const newest = Array.from(stored.values(), ([first]) => first);
-    const withoutPair = newest.filter((secret) => secret?.signsV1a && secret.publicKey === null).filter((secret) => secret !== undefined);
+    // Of a pair that is in use the next one is made known before it signs.
+    const withoutPair = Array.from(stored.values()).flatMap(([newest, ...older]) =>
+      newest?.publicKey === null && (newest.signsV1a || older.some(({ publicKey }) => publicKey !== null)) ? [newest] : [],
+    );
     if (withoutPair.length === 0) return stored;
     await addKeyPairs(sql, withoutPair.map(sealPair));
     return findSecrets(sql, callerIds);
   };
 
-  const signerFrom = (stored: StoredSecret): WebhookSigner => ({
-    hmac: parseSecret(box.open(stored.sealedSecret, placeOf(stored, 'secret'))),
-    ...(stored.signsV1a &&
-      stored.sealedPrivateKey !== null && { ed25519: parsePrivateKey(box.open(stored.sealedPrivateKey, placeOf(stored, 'private key'))) }),
-  });
+  const signerFrom = (stored: StoredSecret): CallerSigner => {
+    const hmac = parseSecret(box.open(stored.sealedSecret, placeOf(stored, 'secret')));
+    if (stored.sealedPrivateKey === null) return { hmac };
+    const pair = parsePrivateKey(box.open(stored.sealedPrivateKey, placeOf(stored, 'private key')));
+    return { hmac, pair, ...(stored.signsV1a && { ed25519: pair }) };
+  };
   const signersFrom = (secrets: readonly StoredSecret[] = []): Signers => {
     const signers = secrets.map((secret) => {
       try {
@@ -160,6 +183,16 @@ export function makeWebhookSecrets(
     },
     async keys(callerId) {
       return (await findPublicKeys(sql, callerId))?.map(describePublicKey);
+    },
+    allKeys: async () => (await findNewestPublicKeys(sql, WEBHOOK_KEYS_MAX)).map(describePublicKey),
+    async pairOf(callerId) {
+      const [newest, ...older] = (await load([callerId])).get(callerId) ?? [];
+      if (!newest) throw unknownCaller(callerId);
+      if ([newest, ...older].every(({ publicKey }) => publicKey === null)) await addKeyPairs(sql, [sealPair(newest)]);
+      remembered.delete(callerId);
+      const pair = pairIn(await signersOfOne(callerId));
+      if (!pair) throw new Error(`The ed25519 key of caller ${callerId} cannot be read.`);
+      return pair;
     },
     async signersOf(callerIds) {
       const found = await Promise.all(

@@ -74,6 +74,11 @@ export function parseSecret(text: string): KeyObject {
   return createSecretKey(bytes);
 }
 
+/** The text that {@link parseSecret} has read. It is secret: hand it to nobody but what signs. */
+export function formatSecret(key: KeyObject): string {
+  return SECRET_PREFIX + key.export().toString('base64');
+}
+
 /** The key in a `whsk_…`: the private half, then the public one. @throws Error that does not repeat the text, also when they do not fit. */
 export function parsePrivateKey(text: string): KeyObject {
   const bytes = bytesAfter(PRIVATE_PREFIX, text);

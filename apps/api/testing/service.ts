@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { loadCatalog } from '@claimcheck/catalog';
 import type { Catalog, Log, Model } from '@claimcheck/core';
-import { loadDialects, webhookEncoder } from '@claimcheck/dialects';
+import { loadDialects, webhookEncoder, webhookSigner } from '@claimcheck/dialects';
 import { type Engine, newSecretKey, openEngine, parseAllowList, parseSecretKeys } from '@claimcheck/engine';
 import { createTestDatabase, type TestDatabase } from '@claimcheck/engine/testing';
 import { loadProviders, openProviders } from '@claimcheck/providers';
@@ -70,6 +70,7 @@ export async function startTestService(options: ServiceOptions = {}): Promise<Te
     assetsFolder: join(folder, 'assets'),
     settings: { resultTtlSeconds: 3_600, webhookSchedule: [0, 0], webhookLogSeconds: 86_400 },
     encodeWebhook: webhookEncoder(dialects, { statusNumbering: 'documented' }),
+    signWebhook: webhookSigner(dialects),
     secretKeys: parseSecretKeys(newSecretKey()) ?? [],
     // The receivers of tests are there.
     webhookAllow: parseAllowList(options.webhookAllow ?? '127.0.0.1,::1').allow,

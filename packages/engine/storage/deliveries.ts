@@ -18,6 +18,8 @@ export interface OwedDelivery {
   readonly url: string;
   readonly contentType: string;
   readonly body: string;
+  /** Whose signature the receiver expects besides the service's own. */
+  readonly dialect?: string;
   /** Seconds to wait before each send. */
   readonly schedule: readonly number[];
   readonly event: string;
@@ -38,17 +40,18 @@ export async function insertDeliveries(sql: SqlLike, owed: readonly OwedDelivery
   const column = <Value>(pick: (delivery: OwedDelivery) => Value) => owed.map(pick);
   await sql`
     with inserted as (
-      insert into deliveries (id, caller_id, job_id, url, content_type, body, schedule, event, sequence, progress, headers, trigger, next_send_at)
-      select id, caller_id, job_id, url, content_type, body, schedule::integer[], event, sequence, progress, headers::json, trigger,
+      insert into deliveries (id, caller_id, job_id, url, content_type, body, dialect, schedule, event, sequence, progress, headers, trigger, next_send_at)
+      select id, caller_id, job_id, url, content_type, body, dialect, schedule::integer[], event, sequence, progress, headers::json, trigger,
         db_now() + make_interval(secs => (schedule::integer[])[1])
       from unnest(
         ${column(({ id }) => id)}::uuid[], ${column(({ callerId }) => callerId)}::uuid[], ${column(({ jobId }) => jobId ?? null)}::uuid[],
         ${column(({ url }) => url)}::text[], ${column(({ contentType }) => contentType)}::text[], ${column(({ body }) => body)}::text[],
+        ${column(({ dialect }) => dialect ?? null)}::text[],
         ${column(({ schedule }) => `{${schedule.join(',')}}`)}::text[], ${column(({ event }) => event)}::text[],
         ${column(({ sequence }) => sequence)}::integer[], ${column(({ progress }) => progress ?? null)}::real[],
         ${column(({ headers }) => (headers ? JSON.stringify(headers) : null))}::text[],
         ${column(({ trigger }) => trigger ?? 'auto')}::text[]
-      ) as owed (id, caller_id, job_id, url, content_type, body, schedule, event, sequence, progress, headers, trigger)
+      ) as owed (id, caller_id, job_id, url, content_type, body, dialect, schedule, event, sequence, progress, headers, trigger)
       on conflict do nothing
       returning id
     )
@@ -67,6 +70,7 @@ export interface ClaimedDelivery extends Lane {
   readonly url: string;
   readonly contentType: string;
   readonly body: string;
+  readonly dialect: string | null;
   readonly schedule: readonly number[];
   readonly event: string;
   readonly sequence: number;
@@ -155,7 +159,7 @@ export async function claimDue(sql: SqlLike, options: ClaimOptions): Promise<Due
       select id, send_count, lost_at, extract(epoch from db_now() - lost_at) * 1000, 'internal', ${LOST_SEND}, 'sent again'
       from judgement where verdict = 'claim' and lost_at is not null
     )
-    select id, caller_id as "callerId", host, job_id as "jobId", url, content_type as "contentType", body, schedule, event, sequence, progress,
+    select id, caller_id as "callerId", host, job_id as "jobId", url, content_type as "contentType", body, dialect, schedule, event, sequence, progress,
       headers, trigger, falls_back_to as "fallsBackTo", send_count as "sendCount", claim, verdict
     from judgement`;
   return {
@@ -206,7 +210,7 @@ export async function claimFromLines(
       select id, send_count, lost_at, extract(epoch from db_now() - lost_at) * 1000, 'internal', ${LOST_SEND}, 'sent again'
       from taken where lost_at is not null
     )
-    select id, caller_id as "callerId", host, job_id as "jobId", url, content_type as "contentType", body, schedule, event, sequence, progress,
+    select id, caller_id as "callerId", host, job_id as "jobId", url, content_type as "contentType", body, dialect, schedule, event, sequence, progress,
       headers, trigger, falls_back_to as "fallsBackTo", send_count as "sendCount", claim
     from taken`;
 }

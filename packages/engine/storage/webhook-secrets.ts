@@ -107,6 +107,15 @@ export async function findPublicKeys(sql: SqlLike, callerId: string): Promise<re
   return row?.keys;
 }
 
+/** Public keys of all callers' secrets that sign now, those of the newest secrets first. */
+export async function findNewestPublicKeys(sql: SqlLike, limit: number): Promise<readonly string[]> {
+  const rows = await sql<{ publicKey: string }[]>`
+    select public_key as "publicKey" from webhook_secrets
+    where public_key is not null and (signs_until is null or signs_until > db_now())
+    order by id desc limit ${limit}`;
+  return rows.map(({ publicKey }) => publicKey);
+}
+
 /** One sealed text for each key that secrets which sign now are encrypted with. */
 export async function findSealedSamples(sql: SqlLike): Promise<readonly string[]> {
   const rows = await sql<{ sealed: string }[]>`

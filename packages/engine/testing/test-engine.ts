@@ -6,6 +6,7 @@ import { type Clock, type Job, type Log, type Model, newId, systemClock, type Up
 import { Redis } from 'ioredis';
 import { expect } from 'vitest';
 import type { S3Options } from '../assets-s3.ts';
+import type { SignWebhook } from '../context.ts';
 import { type Engine, type EngineOptions, openEngine, type RunningDispatcher, type RunningSweep, type RunningWorker } from '../index.ts';
 import { type AllowList, parseAllowList } from '../outbound/index.ts';
 import type { OutputSettings } from '../outputs.ts';
@@ -27,6 +28,7 @@ export interface TestEngineOptions {
   readonly databaseUrl?: string;
   readonly settings?: Partial<EngineOptions['settings']>;
   readonly encodeWebhook?: (job: Job) => WebhookMessage;
+  readonly signWebhook?: SignWebhook;
   readonly clock?: Clock;
   readonly limitedRoutes?: EngineOptions['limitedRoutes'];
   /** As in SECRET_KEY; undefined for the one that all test engines share. */
@@ -55,6 +57,8 @@ export interface TestEngine extends AsyncDisposable {
   readonly logged: readonly { readonly message: string; readonly fields: object }[];
   /** Ids of the entries that wait in a provider's queue. */
   doorbells(provider?: string): Promise<string[]>;
+  /** How many entries workers hold at a route's gate. */
+  heldAtGate(provider: string, model: string): Promise<number>;
   /** Loses every entry and all limits, as a Redis that was flushed does. */
   loseDoorbells(): Promise<void>;
   /** Makes workers that hold entries look as if they had died a while ago. */
@@ -98,6 +102,7 @@ async function open(options: TestEngineOptions, owned: TestDatabase, assetsFolde
     settings: { resultTtlSeconds: 3600, webhookSchedule: [0, 5, 300], webhookLogSeconds: 86_400, ...options.settings },
     encodeWebhook:
       options.encodeWebhook ?? ((job) => ({ contentType: 'application/json', body: JSON.stringify({ id: job.id, state: job.state }) })),
+    ...(options.signWebhook && { signWebhook: options.signWebhook }),
     secretKeys: parseSecretKeys(options.secretKeys ?? SECRET_KEY) ?? [],
     webhookAllow: options.webhookAllow ?? parseAllowList('127.0.0.1,::1').allow,
     log,
@@ -151,7 +156,7 @@ async function open(options: TestEngineOptions, owned: TestDatabase, assetsFolde
   };
 }
 
-type Doorbells = Pick<TestEngine, 'doorbells' | 'loseDoorbells' | 'loseWorkers' | 'limitsOf'>;
+type Doorbells = Pick<TestEngine, 'doorbells' | 'heldAtGate' | 'loseDoorbells' | 'loseWorkers' | 'limitsOf'>;
 
 const LIMITS = ['concurrency', 'max', 'duration'];
 
@@ -171,6 +176,7 @@ function redisDoorbells(prefix: string, opened: AsyncDisposableStack): Doorbells
       const queue = `${prefix}:invoke-${provider}`;
       return [...(await redis.lrange(`${queue}:wait`, 0, -1)), ...(await redis.zrange(`${queue}:prioritized`, '0', '-1'))];
     },
+    heldAtGate: (provider, model) => redis.llen(`${prefix}:${queueName(provider, model)}:active`),
     async loseDoorbells() {
       const keys = await redis.keys(`${prefix}:*`);
       if (keys.length > 0) await redis.del(...keys);
@@ -195,6 +201,9 @@ function postgresDoorbells(sql: Sql): Doorbells {
       const rows = await sql<{ id: string }[]>`
         select id from bullmq.job where queue = ${`invoke-${provider}`} and state::text <> 'active'`;
       return rows.map(({ id }) => id);
+    },
+    async heldAtGate(provider, model) {
+      return (await sql`select from bullmq.job where queue = ${queueName(provider, model)} and state::text = 'active'`).length;
     },
     async loseDoorbells() {
       await sql`delete from bullmq.job`;
