@@ -2,7 +2,7 @@
  * One HTTP call to an upstream, with a limit for everything: time, size, redirects. What cannot be an answer of the vendor is a typed error
  * here; what the vendor's statuses mean is the adapter's business.
  */
-import { type Clock, type JsonValue, RetryableError, TerminalError } from '@claimcheck/core';
+import { type Clock, isJsonObject, type JsonObject, type JsonValue, RetryableError, TerminalError } from '@claimcheck/core';
 
 export interface Call {
   readonly url: string;
@@ -71,7 +71,7 @@ export async function call({
       bytes,
       // Not before: a video is not searched for JSON.
       get json() {
-        return parse(bytes);
+        return parseJson(bytes);
       },
       startsRun,
     };
@@ -113,6 +113,18 @@ export function jsonOf(answer: CallAnswer): JsonValue {
   return json;
 }
 
+/** Like {@link jsonOf}, for vendors who answer with an object whenever they succeed. */
+export function objectOf(answer: CallAnswer): JsonObject {
+  const json = jsonOf(answer);
+  if (isJsonObject(json)) return json;
+  throw new RetryableError('The provider answered with something that is no JSON object.', { mayHaveStarted: answer.startsRun });
+}
+
+/** A vendor's id of a model as a part of an address. */
+export function pathOf(model: string): string {
+  return model.split('/').map(encodeURIComponent).join('/');
+}
+
 /** The longest wait that an upstream can ask for. */
 const RETRY_AFTER_MS_MAX = 3_600_000;
 
@@ -146,18 +158,28 @@ function isUnsent(error: unknown): boolean {
   return cause instanceof Error && 'code' in cause && UNSENT.has(cause.code);
 }
 
+/**
+ * All of the answer, as long as it is small enough; what is announced to be too large is not read at all. An error whose body is too large is
+ * still that error, without its words.
+ */
 async function readAtMost(response: Response, bytesMax: number): Promise<Uint8Array> {
   const parts: Uint8Array[] = [];
-  let bytes = 0;
-  for await (const part of response.body ?? []) {
-    bytes += part.byteLength;
-    if (bytes > bytesMax) throw new TerminalError(`The provider's answer is larger than ${bytesMax} bytes.`);
-    parts.push(part);
+  let bytes = Number(response.headers.get('content-length') ?? 0) > bytesMax ? Number.POSITIVE_INFINITY : 0;
+  if (bytes > bytesMax) await response.body?.cancel();
+  else {
+    for await (const part of response.body ?? []) {
+      bytes += part.byteLength;
+      if (bytes > bytesMax) break;
+      parts.push(part);
+    }
   }
-  return Buffer.concat(parts);
+  if (bytes <= bytesMax) return Buffer.concat(parts);
+  if (response.ok) throw new TerminalError(`The provider's answer is larger than ${bytesMax} bytes.`);
+  return new Uint8Array();
 }
 
-function parse(bytes: Uint8Array): JsonValue | undefined {
+/** Undefined for what is no JSON. */
+export function parseJson(bytes: Uint8Array): JsonValue | undefined {
   try {
     return JSON.parse(Buffer.from(bytes).toString('utf8'));
   } catch {

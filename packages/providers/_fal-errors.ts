@@ -27,7 +27,7 @@ export function falError(answer: CallAnswer, key: string): ProviderError {
   const { status, startsRun } = answer;
   const body = isJsonObject(answer.json) ? answer.json : {};
   const type = typeOf(answer, body);
-  const said = (otherwise: string) => sentenceOf(wordsOf(body)?.replaceAll(key, '…'), otherwise);
+  const said = (otherwise: string) => sentenceOf(wordsOf(body), otherwise, key);
   if (type === 'content_policy_violation') return new TerminalError(said('The provider refused the content.'), { code: 'content_refused' });
   // What is wrong with our account, as with an exhausted balance, is not for clients.
   if (status < 400 || status === 401 || status === 402 || status === 403) return thrownBy(() => jsonOf(answer));

@@ -14,8 +14,9 @@ import {
   TerminalError,
   type Usage,
 } from '@claimcheck/core';
-import { type CallAnswer, call, jsonOf, retryAfterOf } from './_call.ts';
+import { type CallAnswer, call, jsonOf, objectOf, retryAfterOf } from './_call.ts';
 import { factsOf, secondsIn } from './_facts.ts';
+import { type Handle, readHandle } from './_handle.ts';
 import { tryLook } from './_look.ts';
 import { linkedMedia, storeBytes, storeInline } from './_media.ts';
 import { sentenceOf } from './_sentence.ts';
@@ -141,11 +142,7 @@ function resultIn(vendor: Vendor, answer: JsonObject): JsonObject {
 export function readAnswer(vendor: Vendor, answer: CallAnswer): JsonObject {
   const { status } = answer;
   if (status >= 400) throwRefusal(vendor, answer);
-  const json = jsonOf(answer);
-  if (!isJsonObject(json)) {
-    throw new RetryableError('The provider answered with something else than an object.', { mayHaveStarted: answer.startsRun });
-  }
-  return json;
+  return objectOf(answer);
 }
 
 function throwRefusal(vendor: Vendor, answer: CallAnswer): never {
@@ -204,24 +201,9 @@ export function progressOf({ progress }: JsonObject): { readonly progress?: numb
   return typeof progress === 'number' && progress >= 0 ? { progress: Math.min(progress, 100) / 100 } : {};
 }
 
-export type Handle = { readonly video: string; readonly startedAt: number };
-
-/** @throws RetryableError when the answer to a submission names no job. */
-export function handleOf({ id }: JsonObject, run: Run): Handle {
-  if (!isId(id)) throw new RetryableError('The provider did not tell the id of the video it makes.', { mayHaveStarted: true });
-  return { video: id, startedAt: run.clock.now() };
-}
-
-function readHandle(handle: JsonValue): Handle {
-  if (isJsonObject(handle) && isId(handle.video) && typeof handle.startedAt === 'number') {
-    return { video: handle.video, startedAt: handle.startedAt };
-  }
-  throw new TerminalError('The provider was asked about a run that it did not start.', { code: 'internal' });
-}
-
 /** Asks the vendor to drop a job. Not finding it is as good; only a call that reached nobody throws. */
 export async function deleteVideo(vendor: Vendor, run: Run, handle: JsonValue): Promise<void> {
-  const answer = await request(vendor, run, { path: `/videos/${readHandle(handle).video}`, method: 'DELETE' });
+  const answer = await request(vendor, run, { path: `/videos/${readHandle(handle).id}`, method: 'DELETE' });
   if (answer.status >= 500 || answer.status === 401 || answer.status === 403 || answer.status === 429) jsonOf(answer);
 }
 
@@ -256,10 +238,5 @@ function isRefusal({ refusalCodes }: Vendor, { code }: JsonObject): boolean {
 }
 
 function wordsOf({ key }: Vendor, { message }: JsonObject, otherwise: string): string {
-  return typeof message === 'string' ? sentenceOf(message.replaceAll(key, '…'), otherwise) : otherwise;
-}
-
-/** Opaque (protocols/lumenfall.md, section 9), but it becomes part of a path. */
-function isId(id: JsonValue | undefined): id is string {
-  return typeof id === 'string' && /^[\w-]{1,200}$/.test(id);
+  return sentenceOf(message, otherwise, key);
 }

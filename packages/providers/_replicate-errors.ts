@@ -16,7 +16,7 @@ const FIELDS_SHOWN = 3;
 export function replicateError(answer: CallAnswer, key: string): ProviderError {
   const { status, startsRun } = answer;
   const body = isJsonObject(answer.json) ? answer.json : {};
-  const sentence = sentenceOf(wordsOf(body)?.replaceAll(key, '…'), `The provider answered with status ${status}.`);
+  const sentence = sentenceOf(wordsOf(body), `The provider answered with status ${status}.`, key);
   if (status === 429) return new RetryableError('The provider has too much to do.', { ...bodyWait(body), ...retryAfterOf(answer) });
   if (status === 404 && !startsRun) return new TerminalError('The provider does not know the run.');
   if (status === 404 || isOfVersion(answer, body)) {
@@ -39,7 +39,7 @@ export function replicateError(answer: CallAnswer, key: string): ProviderError {
 /** The error of a prediction that failed, which may carry a code of `E` and four digits. */
 export function predictionError(error: JsonValue | undefined, key: string): ProviderError {
   const text = typeof error === 'string' ? error : '';
-  const sentence = sentenceOf(text.replaceAll(key, '…'), 'The run failed at the provider.');
+  const sentence = sentenceOf(text, 'The run failed at the provider.', key);
   if (REFUSED.test(text)) return new TerminalError(sentence, { code: 'content_refused' });
   const code = /\bE\d{4}\b/.exec(text)?.[0];
   return code !== undefined && TRANSIENT.has(code) ? new RetryableError(sentence) : new TerminalError(sentence);

@@ -6,8 +6,8 @@ import type { Callback, Clock } from '@claimcheck/core';
 const TOLERANCE_SECONDS = 300;
 
 /** True for a webhook that says it was sent within the last, or next, five minutes. Proves nothing without its signature. */
-export function isFresh({ header }: Callback, clock: Clock): boolean {
-  const timestamp = header('webhook-timestamp') ?? '';
+export function isFresh({ header }: Callback, clock: Clock, name = 'webhook-timestamp'): boolean {
+  const timestamp = header(name) ?? '';
   return /^\d{1,12}$/.test(timestamp) && Math.abs(clock.now() / 1000 - Number(timestamp)) <= TOLERANCE_SECONDS;
 }
 

@@ -30,7 +30,7 @@ import {
 } from '@claimcheck/core';
 import { z } from 'zod';
 import { ownBaseUrlSetting } from './_base-url.ts';
-import { type Call, type CallAnswer, call, jsonOf } from './_call.ts';
+import { type Call, type CallAnswer, call, jsonOf, parseJson } from './_call.ts';
 import { partialTextOf, readCogOutput } from './_cog-output.ts';
 import { cogFacts } from './_facts.ts';
 import { concurrencySetting, limitsOf, rateSetting } from './_limits.ts';
@@ -163,7 +163,7 @@ async function look(baseUrl: string, run: Run, handle: Handle): Promise<Step> {
 async function receive(run: Run, callback: Callback, token: string | undefined): Promise<Step | undefined> {
   if (token !== undefined && !isSame(callback.header('authorization') ?? '', `Bearer ${token}`)) return undefined;
   const known = handleSchema.safeParse(callback.handle);
-  const snapshot = parse(callback.body);
+  const snapshot = parseJson(callback.body);
   if (!known.success || !isJsonObject(snapshot)) return undefined;
   if (typeof snapshot.id !== 'string' || !isSame(snapshot.id, known.data.id)) return undefined;
   return isTerminal(snapshot.status) ? endOf(run, snapshot) : undefined;
@@ -274,12 +274,4 @@ function readHandle(value: JsonValue): Handle {
 function isSame(given: string, expected: string): boolean {
   const [a, b] = [Buffer.from(given), Buffer.from(expected)];
   return a.length === b.length && timingSafeEqual(a, b);
-}
-
-function parse(body: Uint8Array): JsonValue | undefined {
-  try {
-    return JSON.parse(Buffer.from(body).toString('utf8'));
-  } catch {
-    return undefined;
-  }
 }

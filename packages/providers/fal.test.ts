@@ -47,7 +47,7 @@ async function answering(
   return open({ FAL_KEY: KEY, FAL_BASE_URL: `http://127.0.0.1:${typeof address === 'object' ? address?.port : 0}` });
 }
 
-const HANDLE = { app: MODEL, requestId: 'r-1', startedAt: 0 };
+const HANDLE = { app: MODEL, id: 'r-1', startedAt: 0 };
 const RUN_PATH = `/${MODEL}/requests/r-1`;
 
 /** Looks at a run that has ended with this result. */
@@ -188,7 +188,7 @@ describe('a run', () => {
   });
 
   test('of a made-up handle is an error of ours', async () => {
-    expect(await failure(upstream.check(fox().run, { requestId: 'x' }))).toMatchObject({ name: 'TerminalError', code: 'internal' });
+    expect(await failure(upstream.check(fox().run, { id: 'x', startedAt: 0 }))).toMatchObject({ name: 'TerminalError', code: 'internal' });
   });
 
   test('asks the configured host only, whatever addresses an answer names', async () => {

@@ -13,33 +13,24 @@
  * - The vendor's client cannot be pointed elsewhere and submits again by itself (sections 10 and 12), so these are calls of our own.
  */
 import { createHash, createPublicKey, type KeyObject, verify } from 'node:crypto';
-import {
-  type Callback,
-  isJsonObject,
-  type JsonValue,
-  type Provider,
-  RetryableError,
-  type Run,
-  type Step,
-  TerminalError,
-} from '@claimcheck/core';
+import { type Callback, isJsonObject, type JsonValue, type Provider, RetryableError, type Run, type Step } from '@claimcheck/core';
 import { z } from 'zod';
 import { baseUrlSetting, keySetting } from './_base-url.ts';
-import { type CallAnswer, call, jsonOf } from './_call.ts';
+import { type CallAnswer, call, jsonOf, objectOf, parseJson, pathOf } from './_call.ts';
 import { type CallbackKeys, keepCallbackKeys } from './_callback-keys.ts';
 import { falError, isInProgress } from './_fal-errors.ts';
 import { readFalOutput } from './_fal-output.ts';
+import { type Handle, readHandle, startedHandle } from './_handle.ts';
 import { concurrencySetting, limitsOf, rateSetting } from './_limits.ts';
 import { entriesOf, progressIn, told } from './_log-progress.ts';
 import { tryLook } from './_look.ts';
 import { checkAfterMs } from './_pace.ts';
+import { isFresh } from './_signed-webhook.ts';
 
 /** The vendor's client polls every half second (section 10). */
 const PACE = { firstMs: 500, mostMs: 5_000 };
 /** Pictures of a run with `sync_mode` are inside of its result. */
 const RESULT_BYTES_MAX = 32_000_000;
-/** A webhook whose time differs by more is a replay, or has a broken clock behind it (section 7). */
-const TOLERANCE_SECONDS = 300;
 /** Runs that one worker holds: they wait in the vendor's queue, and to look at so many takes half a core (`npm run bench:polls`). */
 const CONCURRENCY = 2_000;
 const KEYS_TIMEOUT_MS = 10_000;
@@ -63,11 +54,9 @@ interface Account {
   readonly baseUrl: string;
 }
 
-interface Handle {
+interface FalHandle extends Handle {
   /** Model id without its sub path: all that the addresses of a run have of it (section 1). */
   readonly app: string;
-  readonly requestId: string;
-  readonly startedAt: number;
 }
 
 const fal: Provider<z.infer<typeof settings>> = {
@@ -90,22 +79,16 @@ const fal: Provider<z.infer<typeof settings>> = {
 export default fal;
 
 async function start(account: Account, run: Run): Promise<Step> {
-  const path = pathOf(run.model);
+  const path = modelPathOf(run.model);
   const query = run.callbackUrl === undefined ? '' : `?fal_webhook=${encodeURIComponent(run.callbackUrl)}`;
   const answer = await call({ ...requestTo(account, run, `/${path}${query}`), method: 'POST', json: run.parameters, startsRun: true });
   if (!isSuccess(answer)) throw falError(answer, account.key);
-  const body = jsonOf(answer);
-  const requestId = isJsonObject(body) ? body.request_id : undefined;
-  // One that is not a plain word would make another address of the ones built from it.
-  if (typeof requestId !== 'string' || !/^[\w-]{1,200}$/.test(requestId)) {
-    throw new RetryableError('The provider did not tell which run it started.', { mayHaveStarted: true });
-  }
-  return running(run, { app: appOf(path), requestId, startedAt: run.clock.now() });
+  return running(run, { app: appOf(path), ...startedHandle(run, objectOf(answer).request_id) });
 }
 
 /** `status_url` and `response_url` are not used: they are made from the id, so that no answer can send the key elsewhere. */
 async function check(account: Account, run: Run, handle: JsonValue): Promise<Step> {
-  const known = readHandle(handle);
+  const known = readFalHandle(handle);
   const status = await tryLook(() => readStatus(account, run, known));
   if (status.kind === 'later') return { ...running(run, known), checkAfterMs: status.checkAfterMs };
   if (!status.seen.isOver) return { ...running(run, known), ...status.seen.told };
@@ -113,8 +96,8 @@ async function check(account: Account, run: Run, handle: JsonValue): Promise<Ste
 }
 
 /** Success and failure look alike in the status of older stacks; the result tells them apart (section 2). */
-async function readStatus(account: Account, run: Run, { app, requestId }: Handle) {
-  const answer = await call(requestTo(account, run, `/${app}/requests/${requestId}/status?logs=1`));
+async function readStatus(account: Account, run: Run, { app, id }: FalHandle) {
+  const answer = await call(requestTo(account, run, `/${app}/requests/${id}/status?logs=1`));
   if (answer.status >= 400 && answer.status < 500) throw falError(answer, account.key);
   const body = jsonOf(answer);
   const { status, logs, metrics } = isJsonObject(body) ? body : {};
@@ -127,10 +110,10 @@ async function readStatus(account: Account, run: Run, { app, requestId }: Handle
 }
 
 /** The model's own answer, its status included (section 2). @throws for a run that failed. */
-async function readResult(account: Account, run: Run, known: Handle, metrics: JsonValue | undefined): Promise<Step> {
+async function readResult(account: Account, run: Run, known: FalHandle, metrics: JsonValue | undefined): Promise<Step> {
   const looked = await tryLook(async () => {
-    const { app, requestId } = known;
-    const answer = await call({ ...requestTo(account, run, `/${app}/requests/${requestId}`), bytesMax: RESULT_BYTES_MAX });
+    const { app, id } = known;
+    const answer = await call({ ...requestTo(account, run, `/${app}/requests/${id}`), bytesMax: RESULT_BYTES_MAX });
     if (isInProgress(answer)) throw new RetryableError('The result is not there yet.');
     // Said by the queue, or by something in front of it, and not by the run: the result may be had later.
     if (isSuccess(answer) || answer.status === 429 || (answer.status >= 500 && !isJsonObject(answer.json))) jsonOf(answer);
@@ -144,8 +127,8 @@ async function readResult(account: Account, run: Run, known: Handle, metrics: Js
 
 /** 2xx when it was asked to stop, 400 when it has ended, 404 when it is gone (section 6): in all cases there is nothing more to do. */
 async function cancel(account: Account, run: Run, handle: JsonValue): Promise<void> {
-  const { app, requestId } = readHandle(handle);
-  const answer = await call({ ...requestTo(account, run, `/${app}/requests/${requestId}/cancel`), method: 'PUT' });
+  const { app, id } = readFalHandle(handle);
+  const answer = await call({ ...requestTo(account, run, `/${app}/requests/${id}/cancel`), method: 'PUT' });
   if (!isSuccess(answer) && answer.status !== 400 && answer.status !== 404) throw falError(answer, account.key);
 }
 
@@ -157,23 +140,18 @@ async function receive(
 ): Promise<Step | undefined> {
   const { handle, body: bytes } = callback;
   // Every customer of the vendor can have it sign webhooks; only the id ties one to this run.
-  if (handle === undefined || !isFresh(run, callback)) return undefined;
-  const known = readHandle(handle);
+  if (handle === undefined || !isFresh(callback, run.clock, 'x-fal-webhook-timestamp')) return undefined;
+  const known = readFalHandle(handle);
   if (!(await keys.accept(run.clock, (publicKeys) => isSigned(callback, publicKeys)))) return undefined;
-  const body = parse(bytes);
+  const body = parseJson(bytes);
   if (!isJsonObject(body)) return undefined;
   // The two differ after a retry inside of the queue (section 7).
-  if (body.request_id !== known.requestId && body.gateway_request_id !== known.requestId) return undefined;
+  if (body.request_id !== known.id && body.gateway_request_id !== known.id) return undefined;
   if (body.status === 'OK' && body.payload !== undefined && body.payload !== null) {
     return { kind: 'finished', output: await readFalOutput(run, body.payload) };
   }
   // How it failed is told best by the result: the webhook has no headers of it. So has one whose output could not be put into it.
   return body.status === 'OK' || body.status === 'ERROR' ? check(account, run, handle) : undefined;
-}
-
-function isFresh({ clock }: Run, { header }: Callback): boolean {
-  const timestamp = header('x-fal-webhook-timestamp') ?? '';
-  return /^\d{1,12}$/.test(timestamp) && Math.abs(clock.now() / 1000 - Number(timestamp)) <= TOLERANCE_SECONDS;
 }
 
 /** Ed25519 over four lines, the last of which is the hash of the exact body (section 7). */
@@ -209,17 +187,13 @@ function isSuccess({ status }: CallAnswer): boolean {
   return status >= 200 && status < 300;
 }
 
-function running(run: Run, handle: Handle): Extract<Step, { kind: 'running' }> {
+function running(run: Run, handle: FalHandle): Extract<Step, { kind: 'running' }> {
   return { kind: 'running', handle: { ...handle }, checkAfterMs: checkAfterMs(run, handle.startedAt, PACE) };
 }
 
 /** The old form `110602490-lora` means `110602490/lora` (section 1). */
-function pathOf(model: string): string {
-  return model
-    .replace(/^(\d+)-([^/]+)$/, '$1/$2')
-    .split('/')
-    .map(encodeURIComponent)
-    .join('/');
+function modelPathOf(model: string): string {
+  return pathOf(model.replace(/^(\d+)-([^/]+)$/, '$1/$2'));
 }
 
 /** `owner/app`, or three parts behind the name spaces `workflows` and `comfy` (section 1). */
@@ -230,18 +204,8 @@ function appOf(path: string): string {
     .join('/');
 }
 
-function readHandle(handle: JsonValue): Handle {
-  const { app, requestId, startedAt } = isJsonObject(handle) ? handle : {};
-  if (typeof app !== 'string' || typeof requestId !== 'string' || typeof startedAt !== 'number') {
-    throw new TerminalError('fal was asked about a run that it did not start.', { code: 'internal' });
-  }
-  return { app, requestId, startedAt };
-}
-
-function parse(bytes: Uint8Array): JsonValue | undefined {
-  try {
-    return JSON.parse(Buffer.from(bytes).toString('utf8'));
-  } catch {
-    return undefined;
-  }
+function readFalHandle(handle: JsonValue): FalHandle {
+  const { app } = isJsonObject(handle) ? handle : {};
+  // Without its app it is none of ours.
+  return { ...readHandle(typeof app === 'string' ? handle : null), app: String(app) };
 }

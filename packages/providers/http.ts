@@ -258,8 +258,7 @@ interface Untold {
 /** The error that a route's expression describes, completed by what is known without it. */
 function failureOf({ key }: Target, value: JsonValue | undefined, untold: Untold): TerminalError | RetryableError {
   const told = toldSchema.safeParse(typeof value === 'string' ? { message: value } : value).data ?? {};
-  const shown = key === undefined ? told.message : told.message?.replaceAll(key, '…');
-  const message = sentenceOf(shown, untold.message);
+  const message = sentenceOf(told.message, untold.message, key);
   const code = told.code ?? untold.code ?? 'provider_error';
   if (told.retry ?? untold.canRetry ?? false) return new RetryableError(message, { code });
   return new TerminalError(message, { code, isProvidersOnly: told.fall_over ?? untold.isProvidersOnly ?? false });

@@ -9,7 +9,7 @@ import { asCallback, receiveCallbacks } from './testing/callbacks.ts';
 import { aRun, finish } from './testing/run.ts';
 
 const MODEL = 'infsh/hidream-i1-fast';
-const HANDLE = { task: 't1', startedAt: 0 };
+const HANDLE = { id: 't1', startedAt: 0 };
 
 async function simulate(runMs = 20) {
   const vendor = await simulator.start({ port: 0, runMs });
@@ -79,7 +79,7 @@ describe('a run', () => {
     let now = 1_000_000;
     const later = run({ clock: { now: () => now, sleep: () => new Promise(() => {}) } });
     const upstream = await answering({ body: { data: { id: 't1', status: 7 } } });
-    const handle = { task: 't1', startedAt: now };
+    const handle = { id: 't1', startedAt: now };
     for (const [ageMs, checkAfterMs] of [
       [0, 2000],
       [30_000, 3000],
@@ -513,7 +513,7 @@ describe('errors', () => {
 
   test('a handle of something else is never part of a path', async () => {
     const { upstream, vendor } = await simulate();
-    const handles: readonly JsonValue[] = [{ task: '../apps', startedAt: 0 }, { task: 'a' }, 'a', null];
+    const handles: readonly JsonValue[] = [{ id: '../apps', startedAt: 0 }, { id: 'a' }, 'a', null];
     for (const handle of handles) {
       expect(await providerErrorOf(upstream.check(run(), handle))).toMatchObject({ name: 'TerminalError', code: 'internal' });
     }
@@ -598,7 +598,7 @@ describe('a callback', () => {
     const { upstream, one } = await calledBack(60_000);
     const step = await upstream.start(one);
     if (step.kind !== 'running') throw new Error('It has ended.');
-    const { task } = step.handle as { task: string };
+    const { id: task } = step.handle as { id: string };
     const lie = { id: task, status: 10, output: { image: 'https://evil.example/x.png' }, error: '' };
     expect(await upstream.receive?.(one, asCallback({ headers: {}, body: Buffer.from(JSON.stringify(lie)) }, step.handle))).toBeUndefined();
   });
@@ -609,9 +609,7 @@ describe('a callback', () => {
     ['that is no object', '"t1"'],
   ])('%s is not worth a call', async (_case, body) => {
     const { upstream, vendor, one } = await calledBack();
-    expect(
-      await upstream.receive?.(one, asCallback({ headers: {}, body: Buffer.from(body) }, { task: 't1', startedAt: 0 })),
-    ).toBeUndefined();
+    expect(await upstream.receive?.(one, asCallback({ headers: {}, body: Buffer.from(body) }, { id: 't1', startedAt: 0 }))).toBeUndefined();
     expect(await upstream.receive?.(one, asCallback({ headers: {}, body: Buffer.from('{"id":"t1"}') }, undefined))).toBeUndefined();
     expect(vendor.requests).toEqual([]);
   });
@@ -643,7 +641,7 @@ describe('the simulator', () => {
     const { upstream, vendor, key } = await simulate(1_000);
     const step = await upstream.start(run());
     if (step.kind !== 'running') throw new Error('It has ended.');
-    const { task } = step.handle as { task: string };
+    const { id: task } = step.handle as { id: string };
     const headers = { authorization: `Bearer ${key}`, accept: 'application/x-ndjson' };
     const text = await (await fetch(`${vendor.url}/tasks/${task}/stream`, { headers })).text();
     const lines = text

@@ -25,7 +25,8 @@ import {
 } from '@claimcheck/core';
 import { z } from 'zod';
 import { baseUrlSetting, keySetting } from './_base-url.ts';
-import { type CallAnswer, call, jsonOf } from './_call.ts';
+import { type CallAnswer, call, jsonOf, objectOf, parseJson } from './_call.ts';
+import { type Handle, readHandle, startedHandle } from './_handle.ts';
 import { readTaskOutput } from './_inference-sh-output.ts';
 import { readTaskLines } from './_inference-sh-stream.ts';
 import { readJsonLines } from './_json-lines.ts';
@@ -107,9 +108,7 @@ async function start(vendor: Vendor, run: Run): Promise<Step> {
     input: run.parameters,
     ...(run.callbackUrl !== undefined && { webhook: run.callbackUrl }),
   });
-  const { id } = dataOf(answer, vendor.key);
-  if (!isTaskId(id)) throw new RetryableError('The provider did not tell the id of the task it made.', { mayHaveStarted: true });
-  const handle: Handle = { task: id, startedAt: run.clock.now() };
+  const handle = startedHandle(run, dataOf(answer, vendor.key).id);
   return { kind: 'running', handle, checkAfterMs: isStreamed(vendor, run) ? 0 : checkAfterMs(run, handle.startedAt, PACE) };
 }
 
@@ -129,7 +128,7 @@ function isStreamed({ streamsFrom }: Vendor, { callbackUrl, clock }: Run): boole
 async function follow(vendor: Vendor, run: Run, handle: Handle): Promise<Step | undefined> {
   const { clock, signal } = run;
   const openedAt = clock.now();
-  const call = { url: `${vendor.baseUrl}/tasks/${handle.task}/stream`, headers: authorization(vendor), holdMs: STREAM_HOLD_MS };
+  const call = { url: `${vendor.baseUrl}/tasks/${handle.id}/stream`, headers: authorization(vendor), holdMs: STREAM_HOLD_MS };
   const stream = readTaskLines();
   let first: JsonObject | undefined;
   const end = await readJsonLines({ ...call, signal, clock }, (line) => {
@@ -144,7 +143,7 @@ async function follow(vendor: Vendor, run: Run, handle: Handle): Promise<Step | 
   }
   const { task } = stream;
   // Only a line with all of the task has the output that belongs to its end (sheet, section 6, "Hard rules").
-  if (hasEnded(task) && (!stream.isWhole || task.id !== handle.task)) return undefined;
+  if (hasEnded(task) && (!stream.isWhole || task.id !== handle.id)) return undefined;
   const looked = await tryLook(() => stepOf(vendor, run, handle, task));
   if (looked.kind === 'later') return undefined;
   return looked.seen.kind === 'running' ? { ...looked.seen, checkAfterMs: 0 } : looked.seen;
@@ -153,7 +152,7 @@ async function follow(vendor: Vendor, run: Run, handle: Handle): Promise<Step | 
 /** A look that fails is made again: the task goes on, and a RetryableError would start, and pay for, another one. */
 async function poll(vendor: Vendor, run: Run, handle: Handle): Promise<Step> {
   const looked = await tryLook(async () => {
-    const task = dataOf(await request(vendor, run, 'GET', `/tasks/${handle.task}`), vendor.key);
+    const task = dataOf(await request(vendor, run, 'GET', `/tasks/${handle.id}`), vendor.key);
     return stepOf(vendor, run, handle, task);
   });
   return looked.kind === 'seen' ? looked.seen : { kind: 'running', handle, checkAfterMs: looked.checkAfterMs };
@@ -181,7 +180,7 @@ function toldIn({ progress, logs, output }: JsonObject) {
 
 /** Sheet, section 2. What a task that has ended answers is not documented (section 10), so only a call that reached nobody throws. */
 async function cancel(vendor: Vendor, run: Run, saved: JsonValue): Promise<void> {
-  const answer = await request(vendor, run, 'POST', `/tasks/${readHandle(saved).task}/cancel`);
+  const answer = await request(vendor, run, 'POST', `/tasks/${readHandle(saved).id}/cancel`);
   if (answer.status >= 500 || answer.status === 401 || answer.status === 403 || answer.status === 429) jsonOf(answer);
 }
 
@@ -191,8 +190,8 @@ async function cancel(vendor: Vendor, run: Run, saved: JsonValue): Promise<void>
  */
 async function receive(vendor: Vendor, run: Run, { body, handle }: Callback): Promise<Step | undefined> {
   if (handle === undefined) return undefined;
-  const told = parsed(body);
-  if (!isJsonObject(told) || told.id !== readHandle(handle).task) return undefined;
+  const told = parseJson(body);
+  if (!isJsonObject(told) || told.id !== readHandle(handle).id) return undefined;
   const step = await poll(vendor, run, readHandle(handle));
   return step.kind === 'finished' ? step : undefined;
 }
@@ -215,9 +214,7 @@ function authorization({ key }: Vendor) {
 
 /** What is in the envelope, of whichever of the three generations (sheet, section 1): `data` where there is one, else the whole. */
 function dataOf(answer: CallAnswer, key: string): JsonObject {
-  const json = jsonOf(answer);
-  if (!isJsonObject(json))
-    throw new RetryableError('The provider answered with something else than an object.', { mayHaveStarted: answer.startsRun });
+  const json = objectOf(answer);
   // The first generation told failures in the body as well.
   const status = json.success === false && answer.status < 400 ? (typeof json.status === 'number' ? json.status : 500) : answer.status;
   if (status >= 400) throw errorOf(status, json, answer.startsRun, key);
@@ -244,7 +241,7 @@ function wordsOf({ detail, title, error, message, errors }: JsonObject, key: str
   const first = Array.isArray(errors) ? errors[0] : undefined;
   const told = [detail, title, isJsonObject(error) ? error.message : error, message, isJsonObject(first) ? first.message : undefined];
   const words = told.find((text) => typeof text === 'string' && text.trim() !== '');
-  return typeof words === 'string' ? sentenceOf(words.replaceAll(key, '…'), otherwise) : otherwise;
+  return sentenceOf(words, otherwise, key);
 }
 
 /** By name where there is one: the numbers from 8 on changed their meaning (sheet, section 5). Names come in any case. */
@@ -271,26 +268,4 @@ function hasEnded(task: JsonObject): boolean {
 /** Percent (seed page, "stream live updates"); the typed task has no such field, so it is there only if the worker tells. */
 function progressOf(percent: JsonValue | undefined): { readonly progress?: number } {
   return typeof percent === 'number' && percent >= 0 ? { progress: Math.min(percent, 100) / 100 } : {};
-}
-
-type Handle = { readonly task: string; readonly startedAt: number };
-
-function readHandle(handle: JsonValue): Handle {
-  if (isJsonObject(handle) && isTaskId(handle.task) && typeof handle.startedAt === 'number') {
-    return { task: handle.task, startedAt: handle.startedAt };
-  }
-  throw new TerminalError('The provider was asked about a run that it did not start.', { code: 'internal' });
-}
-
-/** Opaque (sheet, section 4), but it becomes part of a path. */
-function isTaskId(id: JsonValue | undefined): id is string {
-  return typeof id === 'string' && /^[\w-]{1,200}$/.test(id);
-}
-
-function parsed(body: Uint8Array): JsonValue | undefined {
-  try {
-    return JSON.parse(Buffer.from(body).toString('utf8'));
-  } catch {
-    return undefined;
-  }
 }

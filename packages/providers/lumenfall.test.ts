@@ -8,7 +8,7 @@ import { answerInTurn, providerErrorOf } from './testing/answers.ts';
 import { asCallback, receiveCallbacks } from './testing/callbacks.ts';
 import { aRun, finish } from './testing/run.ts';
 
-const HANDLE = { video: 'video_1', startedAt: 0 };
+const HANDLE = { id: 'video_1', startedAt: 0 };
 
 async function simulate(runMs = 10) {
   const vendor = await simulator.start({ port: 0, runMs });
@@ -145,7 +145,7 @@ describe('videos', () => {
     const { upstream, vendor } = await simulate(60_000);
     const [first, second] = [await upstream.start(video()), await upstream.start(video({ attempt: 2 }))];
     if (first.kind !== 'running' || second.kind !== 'running') throw new Error('They have ended.');
-    expect(second.handle).toMatchObject({ video: (first.handle as { video: string }).video });
+    expect(second.handle).toMatchObject({ id: (first.handle as { id: string }).id });
     expect(vendor.submitted).toBe(1);
   });
 
@@ -195,7 +195,7 @@ describe('videos', () => {
 
   test('have no handle that leads elsewhere', async () => {
     const { upstream, vendor } = await simulate();
-    const handles: readonly JsonValue[] = [{ video: '../models', startedAt: 0 }, { video: 'a' }, 'a', null];
+    const handles: readonly JsonValue[] = [{ id: '../models', startedAt: 0 }, { id: 'a' }, 'a', null];
     for (const handle of handles) {
       expect(await providerErrorOf(upstream.check(video(), handle))).toMatchObject({ name: 'TerminalError', code: 'internal' });
     }

@@ -28,6 +28,7 @@ import { z } from 'zod';
 import { baseUrlSetting, keySetting } from './_base-url.ts';
 import { type CallbackKeys, keepCallbackKeys } from './_callback-keys.ts';
 import { tokensIn, usdIn } from './_facts.ts';
+import { type Handle, startedHandle } from './_handle.ts';
 import { concurrencySetting, limitsOf, rateSetting } from './_limits.ts';
 import { takesCallback } from './_lumenfall-callback.ts';
 import { linkedMedia } from './_media.ts';
@@ -35,8 +36,6 @@ import {
   checkVideo,
   completedVideo,
   deleteVideo,
-  type Handle,
-  handleOf,
   makeAtOnce,
   progressOf,
   readAnswer,
@@ -96,12 +95,12 @@ async function start(vendor: Vendor, run: Run): Promise<Step> {
     idempotency_key: run.idempotencyKey.slice(0, 256),
     ...(callbackUrl !== undefined && { webhook_url: callbackUrl }),
   };
-  const handle = handleOf(readAnswer(vendor, await request(vendor, run, { path: '/videos', method: 'POST', json })), run);
+  const handle = startedHandle(run, readAnswer(vendor, await request(vendor, run, { path: '/videos', method: 'POST', json })).id);
   return { kind: 'running', handle, checkAfterMs: nextLookMs(vendor, run, handle.startedAt) };
 }
 
 async function look(vendor: Vendor, run: Run, handle: Handle): Promise<Step> {
-  const video = readAnswer(vendor, await request(vendor, run, { path: `/videos/${handle.video}` }));
+  const video = readAnswer(vendor, await request(vendor, run, { path: `/videos/${handle.id}` }));
   const completed = completedVideo(vendor, video);
   if (!completed) {
     return { kind: 'running', handle, ...progressOf(video), checkAfterMs: nextLookMs(vendor, run, handle.startedAt) };

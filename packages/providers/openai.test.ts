@@ -6,7 +6,7 @@ import simulator from './simulators/openai.ts';
 import { answerInTurn, providerErrorOf } from './testing/answers.ts';
 import { aRun, finish } from './testing/run.ts';
 
-const HANDLE = { video: 'video_1', startedAt: 0 };
+const HANDLE = { id: 'video_1', startedAt: 0 };
 
 async function simulate(runMs = 10) {
   const vendor = await simulator.start({ port: 0, runMs });
@@ -297,7 +297,7 @@ describe('videos', () => {
 
   test('have no handle that leads elsewhere', async () => {
     const { upstream, vendor } = await simulate();
-    const handles: readonly JsonValue[] = [{ video: '../models', startedAt: 0 }, { video: 'a' }, 'a', null];
+    const handles: readonly JsonValue[] = [{ id: '../models', startedAt: 0 }, { id: 'a' }, 'a', null];
     for (const handle of handles) {
       expect(await providerErrorOf(upstream.check(video(), handle))).toMatchObject({ name: 'TerminalError', code: 'internal' });
     }

@@ -18,14 +18,13 @@ import { baseUrlSetting, keySetting } from './_base-url.ts';
 import type { CallAnswer } from './_call.ts';
 import { tokensIn } from './_facts.ts';
 import { createGate } from './_gate.ts';
+import { type Handle, startedHandle } from './_handle.ts';
 import { concurrencySetting, limitsOf, rateSetting } from './_limits.ts';
 import { linkedMedia, storeBytes } from './_media.ts';
 import {
   checkVideo,
   completedVideo,
   deleteVideo,
-  type Handle,
-  handleOf,
   makeAtOnce,
   progressOf,
   readAnswer,
@@ -82,15 +81,15 @@ async function start(vendor: Vendor, run: Run): Promise<Step> {
   // JSON is what some of the vendor's own clients send, so it needs no form (sheet, section 6).
   const answer = await request(vendor, run, { path: '/videos', method: 'POST', json: { ...run.parameters, model } });
   const video = readAnswer(vendor, answer);
-  const handle = handleOf(video, run);
+  const handle = startedHandle(run, video.id);
   return { kind: 'running', handle, ...progressOf(video), checkAfterMs: nextLookMs(run, handle.startedAt, answer) };
 }
 
 async function look(vendor: Vendor, run: Run, handle: Handle): Promise<Step> {
-  const answer = await request(vendor, run, { path: `/videos/${handle.video}` });
+  const answer = await request(vendor, run, { path: `/videos/${handle.id}` });
   const video = readAnswer(vendor, answer);
   if (completedVideo(vendor, video)) {
-    return { kind: 'finished', output: videoOutput(vendor, video, await readVideo(vendor, run, handle.video)) };
+    return { kind: 'finished', output: videoOutput(vendor, video, await readVideo(vendor, run, handle.id)) };
   }
   return { kind: 'running', handle, ...progressOf(video), checkAfterMs: nextLookMs(run, handle.startedAt, answer) };
 }

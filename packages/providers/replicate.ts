@@ -27,10 +27,11 @@ import {
 } from '@claimcheck/core';
 import { z } from 'zod';
 import { baseUrlSetting, keySetting } from './_base-url.ts';
-import { type CallAnswer, call, jsonOf } from './_call.ts';
+import { type CallAnswer, call, jsonOf, objectOf, parseJson, pathOf } from './_call.ts';
 import { type CallbackKeys, keepCallbackKeys } from './_callback-keys.ts';
 import { partialTextOf, readCogOutput } from './_cog-output.ts';
 import { cogFacts } from './_facts.ts';
+import { type Handle, readHandle, startedHandle } from './_handle.ts';
 import { concurrencySetting, limitsOf, rateSetting } from './_limits.ts';
 import { linesOf, progressIn, seedIn, told } from './_log-progress.ts';
 import { tryLook } from './_look.ts';
@@ -60,11 +61,6 @@ interface Account {
   readonly baseUrl: string;
 }
 
-interface Handle {
-  readonly id: string;
-  readonly startedAt: number;
-}
-
 const replicate: Provider<z.infer<typeof settings>> = {
   name: 'replicate',
   settings,
@@ -90,13 +86,8 @@ async function start(account: Account, run: Run): Promise<Step> {
     // A community model is created by version only (section 13).
     answer = await createByVersion(account, run, await readNewestVersion(account, run, name));
   }
-  const { id } = predictionOf(account, answer);
-  // One that is not a plain word would make another address of the ones built from it.
-  if (typeof id !== 'string' || !/^[\w-]{1,100}$/.test(id)) {
-    throw new RetryableError('The provider did not tell which run it started.', { mayHaveStarted: true });
-  }
   // Also when the answer shows an end: the handle has to be saved before anything else is made of it.
-  return running(account, run, { id, startedAt: run.clock.now() });
+  return running(account, run, startedHandle(run, predictionOf(account, answer).id));
 }
 
 /** `urls` are not used: addresses are made from the id, so that no answer can send the key elsewhere. */
@@ -126,7 +117,7 @@ async function receive(secrets: CallbackKeys<string>, account: Account, run: Run
   if (handle === undefined || !isFresh(callback, run.clock)) return undefined;
   const { id } = readHandle(handle);
   if (!(await secrets.accept(run.clock, (secret) => isSigned(callback, secret)))) return undefined;
-  const prediction = parse(callback.body);
+  const prediction = parseJson(callback.body);
   // The secret signs all predictions of the account; only the id ties one to this run.
   if (!isJsonObject(prediction) || prediction.id !== id || !isTerminal(prediction.status)) return undefined;
   return { kind: 'finished', output: await outputOf(account, run, prediction) };
@@ -207,9 +198,7 @@ function authorization(key: string) {
 /** The JSON object of an answer. @throws for anything that is no success. */
 function predictionOf({ key }: Account, answer: CallAnswer): JsonObject {
   if (answer.status < 200 || answer.status >= 300) throw replicateError(answer, key);
-  const body = jsonOf(answer);
-  if (isJsonObject(body)) return body;
-  throw new RetryableError('The provider answered with something that is no JSON object.', { mayHaveStarted: answer.startsRun });
+  return objectOf(answer);
 }
 
 /** The documented ones (section 5). */
@@ -228,24 +217,4 @@ function logsOf({ logs }: JsonObject): string {
 function running(account: Account, run: Run, handle: Handle): Extract<Step, { kind: 'running' }> {
   const isCalledBack = callbackUrlOf(account, run) !== undefined;
   return { kind: 'running', handle: { ...handle }, checkAfterMs: checkAfterMs(run, handle.startedAt, PACE, isCalledBack) };
-}
-
-function readHandle(handle: JsonValue): Handle {
-  const { id, startedAt } = isJsonObject(handle) ? handle : {};
-  if (typeof id !== 'string' || typeof startedAt !== 'number') {
-    throw new TerminalError('Replicate was asked about a run that it did not start.', { code: 'internal' });
-  }
-  return { id, startedAt };
-}
-
-function pathOf(name: string): string {
-  return name.split('/').map(encodeURIComponent).join('/');
-}
-
-function parse(bytes: Uint8Array): JsonValue | undefined {
-  try {
-    return JSON.parse(Buffer.from(bytes).toString('utf8'));
-  } catch {
-    return undefined;
-  }
 }

@@ -52,7 +52,7 @@ async function openAgainst(...answers: readonly Answer[]) {
 
 const accepted: Answer = { body: { request_id: 'abc', status: 'QUEUED', status_url: 'http://h/s', response_url: 'http://h/r' } };
 const completed: Answer = { body: { request_id: 'abc', status: 'COMPLETED', metrics: {} } };
-const handle = { requestId: 'abc', startedAt: 0 };
+const handle = { id: 'abc', startedAt: 0 };
 
 /** What a run ends with, given the members of its result. */
 async function outputOf(result: object) {

@@ -23,8 +23,9 @@ import {
 } from '@claimcheck/core';
 import { z } from 'zod';
 import { baseUrlSetting, keySetting } from './_base-url.ts';
-import { type CallAnswer, call, jsonOf, retryAfterOf } from './_call.ts';
+import { type CallAnswer, call, jsonOf, objectOf, pathOf, retryAfterOf } from './_call.ts';
 import { createGate } from './_gate.ts';
+import { type Handle, readHandle, startedHandle } from './_handle.ts';
 import { concurrencySetting, limitsOf, rateSetting } from './_limits.ts';
 import { tryLook } from './_look.ts';
 import { checkAfterMs } from './_pace.ts';
@@ -58,11 +59,6 @@ interface Account {
   readonly baseUrl: string;
 }
 
-interface Handle {
-  readonly requestId: string;
-  readonly startedAt: number;
-}
-
 const segmind: Provider<z.infer<typeof settings>> = {
   name: 'segmind',
   settings,
@@ -82,13 +78,7 @@ async function start(account: Account, run: Run): Promise<Step> {
   const answer = await ask(account, run, `/v2/${pathOf(run.model)}`, run.parameters);
   // An unknown model, or one that v2 does not take (a page of HTML, section 6): nothing has been started.
   if (answer.status === 404 || answer.status === 405) return startSynchronously(account, run);
-  const body = bodyOf(account, answer);
-  const requestId = body.request_id;
-  // Ids are opaque (section 4), but one that is not a plain word would make another address of the ones built from it.
-  if (typeof requestId !== 'string' || !/^[\w-]{1,200}$/.test(requestId)) {
-    throw new RetryableError('The provider did not tell which run it started.', { mayHaveStarted: true });
-  }
-  return running(run, { requestId, startedAt: run.clock.now() });
+  return running(run, startedHandle(run, bodyOf(account, answer).request_id));
 }
 
 /** v1 holds the call until the run has ended, and knows of it no more after that. */
@@ -108,7 +98,7 @@ async function startSynchronously(account: Account, run: Run): Promise<Step> {
 /** `status_url` and `response_url` are not used: they are made from the id, so that no answer can send the key elsewhere. */
 async function check(account: Account, run: Run, handle: JsonValue): Promise<Step> {
   const known = readHandle(handle);
-  const looked = await tryLook(() => lookForResult(account, run, known.requestId));
+  const looked = await tryLook(() => lookForResult(account, run, known.id));
   if (looked.kind === 'later') return { ...running(run, known), checkAfterMs: looked.checkAfterMs };
   if (!looked.seen) return running(run, known);
   return { kind: 'finished', output: await readResult(run, looked.seen) };
@@ -152,9 +142,7 @@ function bodyOf(account: Account, answer: CallAnswer): JsonObject {
     if (answer.status === 422 && isJsonObject(json) && json.status === 'FAILED') return json;
     throw refusalOf(account, answer);
   }
-  const body = jsonOf(answer);
-  if (isJsonObject(body)) return body;
-  throw new RetryableError('The provider answered with something that is no JSON object.', { mayHaveStarted: answer.startsRun });
+  return objectOf(answer);
 }
 
 /** The error for an answer that is no success (section 6). */
@@ -209,22 +197,10 @@ function ask(
 }
 
 function said({ key }: Account, text: JsonValue | undefined, otherwise: string): string {
-  return sentenceOf(typeof text === 'string' ? text.replaceAll(key, '…') : undefined, otherwise);
+  return sentenceOf(text, otherwise, key);
 }
 
 /** The vendor cannot call back for a run, so a callback URL makes no difference. */
 function running(run: Run, handle: Handle): Extract<Step, { kind: 'running' }> {
   return { kind: 'running', handle: { ...handle }, checkAfterMs: checkAfterMs(run, handle.startedAt, PACE, false) };
-}
-
-function readHandle(handle: JsonValue): Handle {
-  const { requestId, startedAt } = isJsonObject(handle) ? handle : {};
-  if (typeof requestId !== 'string' || typeof startedAt !== 'number') {
-    throw new TerminalError('Segmind was asked about a run that it did not start.', { code: 'internal' });
-  }
-  return { requestId, startedAt };
-}
-
-function pathOf(model: string): string {
-  return model.split('/').map(encodeURIComponent).join('/');
 }

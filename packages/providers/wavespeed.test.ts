@@ -566,21 +566,21 @@ describe('webhooks', () => {
     expect(await upstream.receive?.(run, asCallback(first, saved))).toMatchObject({ kind: 'finished' });
   });
 
-  test('forgeries have the secret fetched once a minute at most', async () => {
+  test('forgeries have the secret fetched once in half a minute at most', async () => {
     const { upstream, run, saved, first } = await toldOf();
     const forged = asCallback(first, saved, { 'webhook-signature': `v3,${'a'.repeat(64)}` });
     for (let time = 0; time < 3; time++) expect(await upstream.receive?.(run, forged)).toBeUndefined();
     expect(secretsFetched()).toBe(1);
-    const later = { ...run, clock: { ...systemClock, now: () => systemClock.now() + 61_000 } };
+    const later = { ...run, clock: { ...systemClock, now: () => systemClock.now() + 31_000 } };
     expect(await upstream.receive?.(later, forged)).toBeUndefined();
     expect(secretsFetched()).toBe(2);
   });
 
-  test('a secret that was replaced at the vendor is found a minute later', async () => {
+  test('a secret that was replaced at the vendor is found half a minute later', async () => {
     const { run, saved, first } = await toldOf();
     const { upstream } = await openAgainst({ body: { secret: 'whsec_before' } }, { body: { secret: WEBHOOK_SECRET } });
     expect(await upstream.receive?.(run, asCallback(first, saved))).toBeUndefined();
-    const later = { ...run, clock: { ...systemClock, now: () => systemClock.now() + 61_000 } };
+    const later = { ...run, clock: { ...systemClock, now: () => systemClock.now() + 31_000 } };
     expect(await upstream.receive?.(later, asCallback(first, saved))).toMatchObject({ kind: 'finished' });
   });
 
@@ -588,7 +588,8 @@ describe('webhooks', () => {
     const { upstream, run, saved, first } = await toldOf();
     simulated.inject('500');
     expect(await upstream.receive?.(run, asCallback(first, saved))).toBeUndefined();
-    expect(await upstream.receive?.(run, asCallback(first, saved))).toMatchObject({ kind: 'finished' });
+    const later = { ...run, clock: { ...systemClock, now: () => systemClock.now() + 31_000 } };
+    expect(await upstream.receive?.(later, asCallback(first, saved))).toMatchObject({ kind: 'finished' });
   });
 
   test('a secret without the envelope is understood', async () => {

@@ -14,11 +14,11 @@
  */
 import {
   type Callback,
+  type Clock,
   isJsonObject,
   type JsonObject,
   type JsonValue,
   type Provider,
-  ProviderError,
   RetryableError,
   type Run,
   type Step,
@@ -26,8 +26,10 @@ import {
 } from '@claimcheck/core';
 import { z } from 'zod';
 import { baseUrlSetting, keySetting } from './_base-url.ts';
-import { type Call, type CallAnswer, call, jsonOf, retryAfterOf } from './_call.ts';
+import { type Call, type CallAnswer, call, jsonOf, objectOf, parseJson, pathOf, retryAfterOf } from './_call.ts';
+import { type CallbackKeys, keepCallbackKeys } from './_callback-keys.ts';
 import { createGate } from './_gate.ts';
+import { type Handle, readHandle, startedHandle } from './_handle.ts';
 import { concurrencySetting, limitsOf, rateSetting } from './_limits.ts';
 import { tryLook } from './_look.ts';
 import { checkAfterMs } from './_pace.ts';
@@ -42,8 +44,7 @@ const PACE = { firstMs: 2000, mostMs: 5000 };
 const BASE64_BYTES_MAX = 50_000_000;
 /** Answers with files as text that may be in memory at a time. */
 const largeAnswers = createGate(4);
-/** A secret may have been replaced, so a signature that does not fit has it fetched again, but not for every forgery. */
-const SECRET_AGAIN_MS = 60_000;
+const SECRET_TIMEOUT_MS = 10_000;
 
 const settings = z.object({
   /** The vendor's key. Without it the provider is off. */
@@ -59,13 +60,6 @@ const settings = z.object({
 interface Account {
   readonly key: string;
   readonly baseUrl: string;
-  /** What webhooks are signed with. Kept, because it belongs to the key and not to a run. */
-  secret: { readonly value: string; readonly fetchedAt: number } | undefined;
-}
-
-interface Handle {
-  readonly id: string;
-  readonly startedAt: number;
 }
 
 const wavespeed: Provider<z.infer<typeof settings>> = {
@@ -73,13 +67,14 @@ const wavespeed: Provider<z.infer<typeof settings>> = {
   settings,
   open({ WAVESPEED_API_KEY: key, WAVESPEED_BASE_URL: baseUrl, WAVESPEED_CONCURRENCY: concurrency, WAVESPEED_RATE: rate }) {
     if (key === undefined) return { off: 'WAVESPEED_API_KEY is not set' };
-    const account: Account = { key, baseUrl, secret: undefined };
+    const account = { key, baseUrl };
+    const secrets = keepCallbackKeys((clock) => fetchSecret(account, clock));
     return {
       ...limitsOf(concurrency, rate),
       start: (run) => start(account, run),
       check: (run, handle) => check(account, run, handle),
       cancel: (run, handle) => cancel(account, run, handle),
-      receive: (run, callback) => receive(account, run, callback),
+      receive: (run, callback) => receive(secrets, account, run, callback),
     };
   },
 };
@@ -88,18 +83,13 @@ export default wavespeed;
 async function start(account: Account, run: Run): Promise<Step> {
   // Holding the call until the end would only tie up a connection: the run is polled anyway (section 6).
   const { enable_sync_mode: _, ...json } = run.parameters;
-  const path = run.model.split('/').map(encodeURIComponent).join('/');
   const webhook = webhookOf(account, run);
   const query = webhook === undefined ? '' : `?webhook=${encodeURIComponent(webhook)}`;
-  const answer = await ask(account, run, `/${path}${query}`, { method: 'POST', json, startsRun: true });
+  const answer = await ask(account, run, `/${pathOf(run.model)}${query}`, { method: 'POST', json, startsRun: true });
   const prediction = dataOf(account, answer);
-  const { id } = prediction;
-  // Ids are opaque, but one that is not a plain word would make another address of the ones built from it.
-  if (typeof id !== 'string' || !/^[\w-]{1,200}$/.test(id)) {
-    throw new RetryableError('The provider did not tell which run it started.', { mayHaveStarted: true });
-  }
+  const handle = startedHandle(run, prediction.id);
   if (prediction.status === 'failed') await readPrediction(run, prediction, wordsOf(account));
-  return running(account, run, { id, startedAt: run.clock.now() });
+  return running(account, run, handle);
 }
 
 /** Files as text are large, so only some of them are read at a time. */
@@ -129,35 +119,21 @@ async function cancel(account: Account, run: Run, handle: JsonValue): Promise<vo
 }
 
 /** The body is the prediction itself, without an envelope, and is sent at the end of a run only (section 9). */
-async function receive(account: Account, run: Run, callback: Callback): Promise<Step | undefined> {
+async function receive(secrets: CallbackKeys<string>, account: Account, run: Run, callback: Callback): Promise<Step | undefined> {
   if (!looksSigned(callback) || !isFresh(callback, run.clock)) return undefined;
-  const prediction = parsed(callback.body);
+  const prediction = parseJson(callback.body);
   // Before there is a handle nothing ties the message to this run: the vendor signs those of all runs alike.
   if (!isJsonObject(prediction) || !isJsonObject(callback.handle) || prediction.id !== callback.handle.id) return undefined;
-  if (!(await isGenuine(account, run, callback))) return undefined;
+  if (!(await secrets.accept(run.clock, (secret) => isSignedWith(callback, secret)))) return undefined;
   if (prediction.status !== 'completed' && prediction.status !== 'failed') return undefined;
   return { kind: 'finished', output: await readPrediction(run, prediction, wordsOf(account)) };
 }
 
-async function isGenuine(account: Account, run: Run, callback: Callback): Promise<boolean> {
-  const { secret } = account;
-  if (secret && isSignedWith(callback, secret.value)) return true;
-  if (secret && run.clock.now() - secret.fetchedAt < SECRET_AGAIN_MS) return false;
-  try {
-    const value = await fetchSecret(account, run);
-    account.secret = { value, fetchedAt: run.clock.now() };
-    return isSignedWith(callback, value);
-  } catch (error) {
-    run.signal.throwIfAborted();
-    // Without the secret nothing is proven, and the run itself is not to blame: polling goes on.
-    if (error instanceof ProviderError) return false;
-    throw error;
-  }
-}
-
 /** `{secret}` in the envelope, or without it as one client has seen (section 7). */
-async function fetchSecret(account: Account, run: Run): Promise<string> {
-  const body = bodyOf(account, await ask(account, run, '/webhook/secret'));
+async function fetchSecret(account: Account, clock: Clock): Promise<string> {
+  // Several runs may wait for this, so it belongs to none of them and ends with its timeout.
+  const { signal } = new AbortController();
+  const body = bodyOf(account, await ask(account, { signal, clock }, '/webhook/secret', { timeoutMs: SECRET_TIMEOUT_MS }));
   const { secret } = isJsonObject(body.data) ? body.data : body;
   if (typeof secret === 'string' && secret !== '') return secret;
   throw new RetryableError('The provider did not tell what it signs webhooks with.');
@@ -173,10 +149,7 @@ function dataOf(account: Account, answer: CallAnswer): JsonObject {
 /** The envelope of a success. Its `code` mirrors the status, and counts where the two differ; some clients do without it (section 3). */
 function bodyOf(account: Account, answer: CallAnswer): JsonObject {
   if (answer.status >= 300) throw refusalOf(account, answer, answer.status);
-  const body = jsonOf(answer);
-  if (!isJsonObject(body)) {
-    throw new RetryableError('The provider answered with something that is no JSON object.', { mayHaveStarted: answer.startsRun });
-  }
+  const body = objectOf(answer);
   if (typeof body.code === 'number' && body.code !== 200) throw refusalOf(account, answer, body.code);
   return body;
 }
@@ -203,15 +176,15 @@ function refusalOf(account: Account, answer: CallAnswer, status: number): Error 
 
 function ask(
   { key, baseUrl }: Account,
-  { signal, clock }: Run,
+  { signal, clock }: Pick<Run, 'signal' | 'clock'>,
   path: string,
-  more: Pick<Call, 'method' | 'json' | 'startsRun' | 'bytesMax'> = {},
+  more: Pick<Call, 'method' | 'json' | 'startsRun' | 'bytesMax' | 'timeoutMs'> = {},
 ): Promise<CallAnswer> {
   return call({ ...more, url: `${baseUrl}/api/v3${path}`, headers: { authorization: `Bearer ${key}` }, signal, clock });
 }
 
 function wordsOf({ key }: Account): (text: JsonValue | undefined, otherwise: string) => string {
-  return (text, otherwise) => sentenceOf(typeof text === 'string' ? text.replaceAll(key, '…') : undefined, otherwise);
+  return (text, otherwise) => sentenceOf(text, otherwise, key);
 }
 
 /**
@@ -226,20 +199,4 @@ function webhookOf({ baseUrl }: Account, run: Run): string | undefined {
 function running(account: Account, run: Run, handle: Handle): Extract<Step, { kind: 'running' }> {
   const isCalledBack = webhookOf(account, run) !== undefined;
   return { kind: 'running', handle: { ...handle }, checkAfterMs: checkAfterMs(run, handle.startedAt, PACE, isCalledBack) };
-}
-
-function readHandle(handle: JsonValue): Handle {
-  const { id, startedAt } = isJsonObject(handle) ? handle : {};
-  if (typeof id !== 'string' || typeof startedAt !== 'number') {
-    throw new TerminalError('WaveSpeed was asked about a run that it did not start.', { code: 'internal' });
-  }
-  return { id, startedAt };
-}
-
-function parsed(bytes: Uint8Array): JsonValue | undefined {
-  try {
-    return JSON.parse(Buffer.from(bytes).toString('utf8'));
-  } catch {
-    return undefined;
-  }
 }
