@@ -157,6 +157,7 @@ describe.each(QUEUES)('on %s', (queue) => {
     await submitMany(4);
     await expect.poll(() => upstream.running(), POLL).toBe(4);
     expect(performance.now() - startedMs).toBeGreaterThan(3 * 500 * 0.95);
+    await expect.poll(() => owned.heldAtGate(PROVIDER, MODEL), POLL).toBe(0);
     upstream.endAll();
     await expect.poll(ended, POLL).toBe(4);
   });
