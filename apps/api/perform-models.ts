@@ -11,11 +11,15 @@ export function listModels({ catalog, router }: Models): readonly ModelListing[]
   return catalog.list().map((model) => ({ model, routes: router.list(model) }));
 }
 
-/** @throws AppError `unknown_model` that names the nearest. */
+/** As `provider/name` with the route there alone. @throws AppError `unknown_model` that names the nearest. */
 export function readModel({ catalog, router }: Models, name: string): ModelListing {
   const model = catalog.find(name);
-  if (!model) throw unknownModel(catalog, name);
-  return { model, routes: router.list(model) };
+  if (model) return { model, routes: router.list(model) };
+  const [provider = '', ...rest] = name.split('/');
+  const bare = catalog.find(rest.join('/'));
+  const routes = bare ? router.list(bare).filter(({ route }) => route.provider === provider) : [];
+  if (!bare || routes.length === 0) throw unknownModel(catalog, name);
+  return { model: bare, routes };
 }
 
 /** Names some models in a sentence; all of them would be a page. */

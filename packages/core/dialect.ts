@@ -128,7 +128,7 @@ export interface Operations extends DeliveryOperations, UploadOperations {
   /** Nothing but who the key belongs to. */
   readCaller: { operation: { readonly kind: 'readCaller' }; outcome: { readonly callerId: string } };
   listModels: { operation: { readonly kind: 'listModels' }; outcome: readonly ModelListing[] };
-  /** By name or alias; `unknown_model` for any other. */
+  /** By name or alias, also behind a provider and a slash as in submissions; `unknown_model` for any other. */
   readModel: { operation: { readonly kind: 'readModel'; readonly name: string }; outcome: ModelListing };
   readWebhookSecret: { operation: { readonly kind: 'readWebhookSecret' }; outcome: WebhookSecret };
   /** Makes a new secret; the one before signs on for `graceSeconds`, 0 to GRACE_SECONDS_MAX, GRACE_SECONDS_DEFAULT unless given. */

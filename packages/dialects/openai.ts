@@ -1,0 +1,289 @@
+/**
+ * OpenAI's wire format, and that of Lumenfall, which speaks it too: pictures and words while the client waits or as a stream, videos and
+ * background responses as jobs. "Sheet" in the parts means protocols/openai.md and protocols/lumenfall.md. Here are the routes.
+ *
+ * Lumenfall's pages write both `/openai/v1` and `/v1`, so everything is served below both, but what the native format has at `/v1` already:
+ * the list of models, and requests by their bare ids.
+ */
+import {
+  type Answer,
+  AppError,
+  type Dialect,
+  type DialectRoute,
+  type Followed,
+  type Job,
+  on,
+  type ServerSentEvent,
+  type SubmitOperation,
+  type WireRequest,
+} from '@claimcheck/core';
+import { balanceAnswer, isDryRun, quoteAnswer, requestBody, requestListAnswer, requestListQuery } from './_openai-account.ts';
+import { chunks, completionAnswer, fitChat } from './_openai-chat.ts';
+import { encodeError } from './_openai-errors.ts';
+import { fitEdit, fitGeneration, HELD_SECONDS, pictureEvents, picturesAnswer } from './_openai-images.ts';
+import { modelAnswer, modelList, wantsSchema } from './_openai-models.ts';
+import { bodyOf, ID_PREFIXES, isOn, jobIdOf, pageQuery, submission } from './_openai-requests.ts';
+import { createdAnswer, fitResponse, isInBackground, responseAnswer, responseEvents, startingAfter } from './_openai-responses.ts';
+import { contentAnswer, encodeWebhook, fitVideo, videoBody, videoList } from './_openai-videos.ts';
+
+const HELD = { until: 'end', seconds: HELD_SECONDS } as const;
+
+/** What a submission's line says; whether it is a quote or a stream says the request. */
+interface SubmitLine {
+  readonly path: string;
+  readonly body: 'json' | 'json or form';
+  readonly decode: (request: WireRequest) => SubmitOperation;
+  readonly encode: (job: Job, request: WireRequest) => Answer;
+  /** What is sent for `stream: true`; without it that is refused. */
+  readonly events?: (followed: Followed, request: WireRequest) => AsyncIterable<ServerSentEvent>;
+}
+
+/** One line for the three things that the same address can be asked for: the result, a stream of it, and its price. */
+function submitLine({ path, body, decode, encode, events }: SubmitLine): DialectRoute {
+  const line = { method: 'POST', path, body } as const;
+  const result = on('submit', { ...line, decode, encode });
+  const quote = on('quote', {
+    ...line,
+    decode: (request) => ({ kind: 'quote', submission: decode(request) }),
+    encode: quoteAnswer,
+  });
+  const stream =
+    events &&
+    on('stream', {
+      ...line,
+      decode: (request) => {
+        const { wait: _wait, ...rest } = decode(request);
+        return { kind: 'stream', submission: rest };
+      },
+      encode: (followed, request) => eventsAnswer(events(followed, request)),
+    });
+  const chosen = (request: WireRequest): DialectRoute => {
+    if (isDryRun(request)) return quote;
+    if (!isOn(bodyOf(request).stream)) return result;
+    if (stream) return stream;
+    const message = 'must be false: this endpoint has no stream';
+    throw new AppError('invalid_parameters', `stream ${message}.`, { problems: [{ pointer: '/stream', message }] });
+  };
+  return eitherOf(result, chosen);
+}
+
+/** A line that does what `choose` says for the request; `usual` says the rest about it. */
+function eitherOf(usual: DialectRoute, choose: (request: WireRequest) => DialectRoute): DialectRoute {
+  return {
+    ...usual,
+    decode: (request) => choose(request).decode(request),
+    encode: (outcome, request) => choose(request).encode(outcome, request),
+  };
+}
+
+/** What belongs to accounts of the vendor, or to features that are not jobs: told so to whoever has a key. */
+function absent(method: DialectRoute['method'], path: string): DialectRoute {
+  return on('readCaller', {
+    method,
+    path,
+    body: 'none',
+    decode: () => ({ kind: 'readCaller' }),
+    encode: () => {
+      throw new AppError('not_implemented', `${method} ${path} is not implemented by this service; the README lists what is.`);
+    },
+  });
+}
+
+function imageLines(base: string): readonly DialectRoute[] {
+  const line = (path: string, body: SubmitLine['body'], fit: SubmitOperation['fit'], kind: 'image_generation' | 'image_edit') =>
+    submitLine({
+      path: `${base}/images/${path}`,
+      body,
+      decode: (request) => submission(request, { fit, wait: HELD }),
+      encode: picturesAnswer,
+      events: (followed, request) => pictureEvents(followed, request, kind),
+    });
+  return [
+    line('generations', 'json', fitGeneration, 'image_generation'),
+    line('edits', 'json or form', fitEdit, 'image_edit'),
+    line('variations', 'json or form', fitEdit, 'image_edit'),
+  ];
+}
+
+function videoLines(base: string): readonly DialectRoute[] {
+  const videoAnswer = (status: number) => (job: Job, request: WireRequest) => json(videoBody(job, request.baseUrl), status);
+  return [
+    submitLine({
+      path: `${base}/videos`,
+      body: 'json or form',
+      decode: (request) => submission(request, { fit: fitVideo, webhookMember: 'webhook_url' }),
+      // Lumenfall's code; OpenAI's clients take any 2xx.
+      encode: videoAnswer(202),
+    }),
+    on('list', {
+      method: 'GET',
+      path: `${base}/videos`,
+      body: 'none',
+      decode: (request) => ({ kind: 'list', ...pageQuery(request, { after: 'after', refused: { order: 'desc' } }) }),
+      encode: (page, { baseUrl }) => json(videoList(page, baseUrl)),
+    }),
+    ...['edits', 'extensions', 'characters', ':id/remix'].map((path) => absent('POST', `${base}/videos/${path}`)),
+    on('read', {
+      method: 'GET',
+      path: `${base}/videos/:id/content`,
+      body: 'none',
+      decode: (request) => ({ kind: 'read', id: jobIdOf(request) }),
+      encode: contentAnswer,
+    }),
+    on('read', {
+      method: 'GET',
+      path: `${base}/videos/:id`,
+      body: 'none',
+      decode: (request) => ({ kind: 'read', id: jobIdOf(request) }),
+      encode: videoAnswer(200),
+    }),
+    // To Lumenfall this is how a video is cancelled, to OpenAI how it is removed.
+    on('discard', {
+      method: 'DELETE',
+      path: `${base}/videos/:id`,
+      body: 'none',
+      decode: (request) => ({ kind: 'discard', id: jobIdOf(request) }),
+      encode: ({ id }) => json({ id: `${ID_PREFIXES.video}${id}`, object: 'video.deleted', deleted: true }),
+    }),
+  ];
+}
+
+function responseLines(base: string): readonly DialectRoute[] {
+  const path = `${base}/responses/:id`;
+  const read = on('read', {
+    method: 'GET',
+    path,
+    body: 'none',
+    decode: (request) => ({ kind: 'read', id: jobIdOf(request) }),
+    encode: (job, { baseUrl }) => responseAnswer(job, baseUrl),
+  });
+  const follow = on('follow', {
+    method: 'GET',
+    path,
+    body: 'none',
+    decode: (request) => {
+      startingAfter(request);
+      return { kind: 'follow', id: jobIdOf(request), after: 0 };
+    },
+    encode: (followed, request) => eventsAnswer(responseEvents(followed, request.baseUrl, true, startingAfter(request))),
+  });
+  return [
+    submitLine({
+      path: `${base}/responses`,
+      body: 'json',
+      decode: (request) => submission(request, { fit: fitResponse, ...(!isInBackground(request) && { wait: HELD }) }),
+      encode: createdAnswer,
+      events: (followed, request) => responseEvents(followed, request.baseUrl, isInBackground(request)),
+    }),
+    on('cancel', {
+      method: 'POST',
+      path: `${path}/cancel`,
+      body: 'none',
+      decode: (request) => ({ kind: 'cancel', id: jobIdOf(request) }),
+      encode: (job, { baseUrl }) => responseAnswer(job, baseUrl),
+    }),
+    eitherOf(read, ({ query }) => (isOn(query.get('stream') ?? undefined) ? follow : read)),
+    on('purge', {
+      method: 'DELETE',
+      path,
+      body: 'none',
+      decode: (request) => ({ kind: 'purge', id: jobIdOf(request) }),
+      encode: ({ id }) => json({ id: `${ID_PREFIXES.response}${id}`, object: 'response', deleted: true }),
+    }),
+  ];
+}
+
+/** `requestPath` leaves the bare ids below `/v1/requests` to the native format. */
+function accountLines(base: string, requestPath: string): readonly DialectRoute[] {
+  return [
+    on('readCaller', {
+      method: 'GET',
+      path: `${base}/balance`,
+      body: 'none',
+      decode: () => ({ kind: 'readCaller' }),
+      encode: balanceAnswer,
+    }),
+    on('list', {
+      method: 'GET',
+      path: `${base}/requests`,
+      body: 'none',
+      decode: (request) => ({ kind: 'list', ...requestListQuery(request) }),
+      encode: requestListAnswer,
+    }),
+    on('purge', {
+      method: 'DELETE',
+      path: `${base}/requests/:id/payloads`,
+      body: 'none',
+      decode: (request) => ({ kind: 'purge', id: jobIdOf(request) }),
+      encode: ({ id }) => json({ id: `${ID_PREFIXES.request}${id}`, object: 'request', deleted: true }),
+    }),
+    on('read', {
+      method: 'GET',
+      path: `${base}${requestPath}`,
+      body: 'none',
+      decode: (request) => ({ kind: 'read', id: jobIdOf(request) }),
+      encode: (job) => json(requestBody(job)),
+    }),
+    on('readWebhookSecret', {
+      method: 'GET',
+      path: `${base}/webhooks/secret`,
+      body: 'none',
+      decode: () => ({ kind: 'readWebhookSecret' }),
+      encode: ({ secret }) => json({ key: secret }),
+    }),
+    ...(['GET', 'POST'] as const).map((method) => absent(method, `${base}/webhook_endpoints`)),
+    ...(['GET', 'POST', 'DELETE'] as const).map((method) => absent(method, `${base}/webhook_endpoints/:id`)),
+    ...['rotate_secret', 'test'].map((path) => absent('POST', `${base}/webhook_endpoints/:id/${path}`)),
+  ];
+}
+
+function chatLine(base: string): DialectRoute {
+  return submitLine({
+    path: `${base}/chat/completions`,
+    body: 'json',
+    decode: (request) => submission(request, { fit: fitChat, wait: HELD }),
+    encode: completionAnswer,
+    events: chunks,
+  });
+}
+
+function linesBelow(base: string, requestPath: string): readonly DialectRoute[] {
+  return [...imageLines(base), ...videoLines(base), ...responseLines(base), chatLine(base), ...accountLines(base, requestPath)];
+}
+
+const modelLines: readonly DialectRoute[] = [
+  on('listModels', {
+    method: 'GET',
+    path: '/openai/v1/models',
+    body: 'none',
+    decode: () => ({ kind: 'listModels' }),
+    encode: modelList,
+  }),
+  on('readModel', {
+    method: 'GET',
+    path: '/openai/v1/models/:model{.+}',
+    body: 'none',
+    decode: (request) => {
+      wantsSchema(request);
+      return { kind: 'readModel', name: request.params.model ?? '' };
+    },
+    encode: modelAnswer,
+  }),
+];
+
+const openai: Dialect = {
+  name: 'openai',
+  paths: ['/openai', ...['images', 'videos', 'responses', 'chat', 'balance', 'webhooks', 'webhook_endpoints'].map((path) => `/v1/${path}`)],
+  routes: [...linesBelow('/openai/v1', '/requests/:id'), ...linesBelow('/v1', '/requests/:id{req_[^/]+}'), ...modelLines],
+  encodeError,
+  encodeWebhook,
+};
+export default openai;
+
+function eventsAnswer(events: AsyncIterable<ServerSentEvent>): Answer {
+  return { status: 200, body: { kind: 'events', events } };
+}
+
+function json(value: unknown, status = 200): Answer {
+  return { status, body: { kind: 'json', value } };
+}
