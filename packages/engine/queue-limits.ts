@@ -32,7 +32,7 @@ const WINDOW_MS = 500;
 /**
  * BullMQ counts in windows, the first start in each of which begins it; what a window allows starts at once as long as jobs wait. Short windows
  * make that even, but each begins some milliseconds late, because a worker has to wake up and ask: of 100 ms they lost up to 9 % of the rate
- * on a busy machine, of 500 ms 2 %.
+ * on a busy machine, of 500 ms 2 %. On Postgres each worker measures them by its own clock, and the one that is ahead decides.
  */
 export function rateWindow({ max, perMs }: Rate): { readonly max: number; readonly duration: number } {
   const inWindow = Math.ceil((max * Math.min(WINDOW_MS, perMs / 4)) / perMs);
