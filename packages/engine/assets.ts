@@ -1,11 +1,21 @@
 /**
- * Files that jobs produce: rows in Postgres, bytes in a place, which is a folder or a bucket. An asset's address contains 256 random bits
- * and needs no key; it lives as long as its job is readable.
+ * Files that jobs produce and clients upload: rows in Postgres, bytes in a place, which is a folder or a bucket. An asset's address contains
+ * 256 random bits and needs no key; it lives as long as its job is readable, or its upload.
  */
 import { createHash, randomBytes } from 'node:crypto';
 import type { Media, ProducedFile } from '@claimcheck/core';
-import { type Asset, deleteAsset, findAsset, finishAsset, insertAsset, listBegun } from './storage/assets.ts';
+import {
+  type Asset,
+  type AssetOwner,
+  deleteAsset,
+  findAsset,
+  finishAsset,
+  insertAsset,
+  listBegun,
+  type WholeAsset,
+} from './storage/assets.ts';
 import type { Database } from './storage/connection.ts';
+import { finishUpload } from './storage/uploads.ts';
 
 export type { Asset } from './storage/assets.ts';
 
@@ -26,11 +36,20 @@ export interface AssetStore {
   store(jobId: string, file: ProducedFile): Promise<Media>;
   /** The same for a file that is never whole in memory. Of one that fails, nothing is left. The signal ends it with its reason. */
   storeStream(jobId: string, file: StreamedFile, signal?: AbortSignal): Promise<Media>;
-  /** The asset's description; undefined when unknown or expired. */
+  /**
+   * The file of an upload, which is readable for `ttlSeconds` from then on. Not kept when that has expired, or has a file already; undefined,
+   * and nothing is read, when there is no such upload.
+   */
+  storeUpload(
+    uploadId: string,
+    file: StreamedFile,
+    ttlSeconds: number,
+  ): Promise<{ readonly isKept: boolean; readonly sha256: string } | undefined>;
+  /** The description of a file, by the token in its address; undefined when unknown or expired. */
   find(token: string): Promise<Asset | undefined>;
-  /** Its bytes, or a range of them. Fails while it is read when they are gone. */
+  /** Its bytes, or a range of them, by the token in its description. Fails while it is read when they are gone. */
   read(token: string, range?: ByteRange): ReadableStream<Uint8Array>;
-  /** Removes the files; rows go with their jobs. Files that are gone already do not matter. */
+  /** Removes the files; rows go with their jobs and uploads. Files that are gone already do not matter. */
   remove(tokens: readonly string[]): Promise<void>;
   /** Closes connections. */
   close(): void;
@@ -53,32 +72,45 @@ const TOKEN_PATTERN = /^[A-Za-z0-9_-]{43}$/;
 export function openAssetStore({ place, database }: { readonly place: AssetPlace; readonly database: Database }): AssetStore {
   const { sql } = database;
 
-  async function storeStream(jobId: string, { chunks, ...file }: StreamedFile, signal?: AbortSignal): Promise<Media> {
+  /** Writes a file and says that it is whole. It is not kept when nobody wants it any more, and not read when nobody wants it at first. */
+  async function write(
+    owner: AssetOwner,
+    { chunks, contentType, fileName }: StreamedFile,
+    finish: (whole: WholeAsset) => Promise<boolean>,
+    signal?: AbortSignal,
+  ): Promise<(WholeAsset & { readonly isKept: boolean }) | undefined> {
     signal?.throwIfAborted();
-    const { contentType, fileName, width, height } = file;
     const token = randomBytes(32).toString('base64url');
     // The row first: a crash in between leaves a row without a file, which the purge removes. The other way round a file would stay for ever.
-    await insertAsset(sql, { token, jobId, contentType, fileName });
+    if (!(await insertAsset(sql, { token, owner, contentType, fileName }))) return undefined;
     const measure = measured(chunks);
     try {
       await place.write(token, measure.chunks, signal);
     } catch (error) {
-      // If that fails too, the row goes with its job.
+      // If that fails too, the row goes with its owner.
       await deleteAsset(sql, token).catch(() => {});
       signal?.throwIfAborted();
       throw error;
     }
-    const { bytes, sha256 } = measure.result();
-    // The purge looks for files once. One that came after it would stay for ever.
-    if (!(await finishAsset(sql, { token, bytes, sha256 }))) {
+    const whole = { token, ...measure.result() };
+    const isKept = await finish(whole);
+    if (!isKept) {
+      // The purge looks for files once. One that came after it would stay for ever.
       await place.remove([token]);
-      throw new Error('the job of this file is gone');
+      await deleteAsset(sql, token);
     }
+    return { ...whole, isKept };
+  }
+
+  async function storeStream(jobId: string, file: StreamedFile, signal?: AbortSignal): Promise<Media> {
+    const written = await write({ jobId }, file, (whole) => finishAsset(sql, whole), signal);
+    if (!written?.isKept) throw new Error('the job of this file is gone');
+    const { contentType, fileName, width, height } = file;
     return {
-      location: { asset: token },
+      location: { asset: written.token },
       contentType,
       fileName,
-      bytes,
+      bytes: written.bytes,
       ...(width !== undefined && { width }),
       ...(height !== undefined && { height }),
     };
@@ -87,6 +119,8 @@ export function openAssetStore({ place, database }: { readonly place: AssetPlace
   return {
     store: (jobId, { bytes, ...file }) => storeStream(jobId, { ...file, chunks: only(bytes) }),
     storeStream,
+    storeUpload: (uploadId, file, ttlSeconds) =>
+      write({ uploadId }, file, (whole) => finishUpload(sql, { ...whole, uploadId, ttlSeconds })),
     async find(token) {
       return TOKEN_PATTERN.test(token) ? findAsset(sql, token) : undefined;
     },

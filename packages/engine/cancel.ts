@@ -7,6 +7,8 @@ import { listAssetTokens } from './storage/assets.ts';
 import { eraseMessages } from './storage/deliveries.ts';
 import { deleteJobs, expireJobs } from './storage/due-jobs.ts';
 import type { JobReference } from './storage/jobs.ts';
+import { expireUploadsOfJobs } from './storage/uploads.ts';
+import { removeUploads } from './uploads.ts';
 
 export interface Cancelling {
   /**
@@ -40,9 +42,10 @@ export function makeCancelling(context: EngineContext, reading: Reading, settle:
   };
 }
 
-/** Removes expired jobs: files first, so that a crash in between leaves rows that name what is left to do. */
+/** Removes expired jobs, with what their requests brought: files first, so that a crash in between leaves rows that name what is left to do. */
 export async function removeJobs({ database, assets }: EngineContext, ids: readonly string[]): Promise<void> {
   if (ids.length === 0) return;
+  await removeUploads({ assets, database }, await expireUploadsOfJobs(database.sql, ids));
   await assets.remove(await listAssetTokens(database, ids));
   await eraseMessages(database.sql, ids);
   await deleteJobs(database.sql, ids);

@@ -20,13 +20,14 @@ import { makeReceive, type Receive, type ReceiverOptions } from './receive.ts';
 import { makeRouter, type Router, type RouterOptions } from './route.ts';
 import { type RunningWorker, startWorker, type WorkerOptions } from './run.ts';
 import { openSecretBox } from './secret-box.ts';
-import { DEFAULT_OUTPUTS } from './settings.ts';
+import { DEFAULT_OUTPUTS, DEFAULT_UPLOADS } from './settings.ts';
 import { makeSettle } from './settle.ts';
 import { openDatabase } from './storage/connection.ts';
 import { checkSchema } from './storage/migrate.ts';
 import { listenToSignals } from './storage/signals.ts';
 import { makeRing, makeSubmit, type Submit } from './submit.ts';
 import { makeSweep, type Sweep } from './sweep.ts';
+import { makeUploads, type UploadSettings, type Uploads } from './uploads.ts';
 import { makeWebhookSecrets, type WebhookSecrets } from './webhook-secrets.ts';
 
 export type { Asset, AssetStore, StreamedFile } from './assets.ts';
@@ -51,6 +52,7 @@ export type { JobReference } from './storage/jobs.ts';
 export { MigrationError } from './storage/migrate.ts';
 export type { Submitted } from './submit.ts';
 export type { RunningSweep, Sweep, SweepReport } from './sweep.ts';
+export type { AnnouncedFile, Arrival, DraftedFile, IncomingFile, UploadSettings, Uploads } from './uploads.ts';
 export type { WebhookSecrets } from './webhook-secrets.ts';
 export { type SignedMessage, signatureHeader, type WebhookSigner } from './webhook-signature.ts';
 
@@ -79,6 +81,8 @@ export interface EngineOptions {
   readonly upstreamAllow?: AllowList;
   /** What becomes of media of upstreams; they are copied unless given. */
   readonly outputs?: OutputSettings;
+  /** Limits of what clients upload; as the variables' defaults unless given. */
+  readonly uploads?: UploadSettings;
   readonly log: Log;
   /** Sent as `user-agent` with webhooks. */
   readonly userAgent?: string;
@@ -96,6 +100,7 @@ export interface Engine extends Reading, Cancelling {
   /** What is wrong with a webhook's URL as it is written; undefined when nothing is. Where its name leads shows when it is called. */
   readonly problemWithWebhook: Guard['problemWith'];
   readonly assets: EngineContext['assets'];
+  readonly uploads: Uploads;
   readonly sweep: Sweep;
   startWorker(options: WorkerOptions): RunningWorker;
   /** Chooses the routes of new jobs, and tells which of a model's routes would serve. */
@@ -161,16 +166,18 @@ export function openEngine(options: EngineOptions): Engine {
   const ring = makeRing(context);
   const settle = makeSettle(context);
   const reading = makeReading(context);
+  const uploads = makeUploads(context, options.uploads ?? DEFAULT_UPLOADS);
   return {
     ...reading,
     ...makeCancelling(context, reading, settle),
     submit: makeSubmit(context, ring),
     keys: makeKeys(context),
     assets: context.assets,
+    uploads,
     webhookSecrets: context.webhookSecrets,
     deliveries: makeDeliveries(context),
     problemWithWebhook: context.guard.problemWith,
-    sweep: makeSweep(context, settle, ring),
+    sweep: makeSweep(context, settle, ring, uploads),
     startWorker: (worker) => startWorker(context, settle, ring, worker),
     openRouter: (router) => makeRouter(context, router),
     openReceiver: (receiver) => makeReceive(context, settle, ring, receiver),

@@ -16,8 +16,9 @@ import { createReadStream } from 'node:fs';
 import { type Clock, type Log, type Media, type Output, RetryableError, TerminalError } from '@claimcheck/core';
 import type { AssetStore } from './assets.ts';
 import { type FetchFailure, makeFetchMedia, WrongContentError } from './fetch-media.ts';
-import { HEAD_BYTES, judgeType, type MediaType, namedAs } from './media-type.ts';
+import { judgeType, type MediaType, namedAs } from './media-type.ts';
 import { type Download, type Guard, openDownloader } from './outbound/index.ts';
+import { peekInto } from './peek.ts';
 import { convertPicture, isReadablePicture, measurePicture, pictureFormat } from './pictures.ts';
 import { openSpool, writeChunks } from './spool.ts';
 import { makeTurns } from './turns.ts';
@@ -251,25 +252,4 @@ async function noted(storing: Promise<Media>, { stored }: Keeping): Promise<Medi
   const media = await storing;
   if ('asset' in media.location) stored.push(media.location.asset);
   return media;
-}
-
-/** The first bytes, and all chunks with these among them. To be disposed of, whether they were read or not. */
-async function peekInto(body: AsyncIterable<Uint8Array>) {
-  const source = body[Symbol.asyncIterator]();
-  const first: Uint8Array[] = [];
-  for (let bytes = 0; bytes < HEAD_BYTES; ) {
-    const { done, value } = await source.next();
-    if (done) break;
-    first.push(value);
-    bytes += value.byteLength;
-  }
-  async function* chunks(): AsyncIterable<Uint8Array> {
-    yield* first;
-    yield* { [Symbol.asyncIterator]: () => source };
-  }
-  return {
-    head: Buffer.concat(first).subarray(0, HEAD_BYTES),
-    chunks: chunks(),
-    [Symbol.asyncDispose]: async () => void (await source.return?.()),
-  };
 }

@@ -7,13 +7,15 @@ import type { EngineOptions } from './index.ts';
 import { parseAllowList } from './outbound/index.ts';
 import type { OutputSettings } from './outputs.ts';
 import { parseSecretKeys } from './secret-box.ts';
+import type { UploadSettings } from './uploads.ts';
 
 const SECONDS_MAX = 10 * 365 * 24 * 3600;
 const WEEK_SECONDS = 7 * 24 * 3600;
 /** Unless variables say otherwise. */
 export const DEFAULT_OUTPUTS: OutputSettings = { store: 'copy', bytesMax: 1024 ** 3 };
+export const DEFAULT_UPLOADS: UploadSettings = { bytesMax: 200 * 1024 ** 2, ttlSeconds: 24 * 3600 };
 /** As much as a bucket takes in parts of the size that we upload. */
-const OUTPUT_BYTES_MAX = 64 * 1024 ** 3;
+const STORED_BYTES_MAX = 64 * 1024 ** 3;
 
 /** For the operator. */
 export const MAKE_SECRET_KEY = 'make one with "openssl rand -base64 32"';
@@ -105,7 +107,11 @@ export const engineSettings = {
   /** Media of upstreams: `copy` makes them files of ours, `link` hands the upstreams' links to clients. */
   OUTPUT_STORE: z.enum(['copy', 'link']).default(DEFAULT_OUTPUTS.store),
   /** Largest medium that is copied, in bytes; of a larger one the client gets the link. */
-  OUTPUT_BYTES_MAX: wholeNumber(1, OUTPUT_BYTES_MAX).default(DEFAULT_OUTPUTS.bytesMax),
+  OUTPUT_BYTES_MAX: wholeNumber(1, STORED_BYTES_MAX).default(DEFAULT_OUTPUTS.bytesMax),
+  /** Largest file that clients can upload, in bytes; also of all files in one form together. */
+  UPLOAD_BYTES_MAX: wholeNumber(1, STORED_BYTES_MAX).default(DEFAULT_UPLOADS.bytesMax),
+  /** Seconds for which an uploaded file can be read, and used in requests; a job that needs it keeps it until its deadline. */
+  UPLOAD_TTL_SECONDS: wholeNumber(1, SECONDS_MAX).default(DEFAULT_UPLOADS.ttlSeconds),
   /** Where media of upstreams may be fetched from besides public addresses. Unset: nowhere. */
   UPSTREAM_ALLOW_NETWORKS: allowList.optional(),
   /** Bucket of produced files. Unset: they are in DATA_DIR. */
@@ -161,7 +167,7 @@ export function engineOptionsFrom(
   url: string,
 ): Pick<
   EngineOptions,
-  'databaseUrl' | 'redisUrl' | 'assetsFolder' | 's3' | 'settings' | 'secretKeys' | 'webhookAllow' | 'upstreamAllow' | 'outputs'
+  'databaseUrl' | 'redisUrl' | 'assetsFolder' | 's3' | 'settings' | 'secretKeys' | 'webhookAllow' | 'upstreamAllow' | 'outputs' | 'uploads'
 > {
   const s3 = s3From(variables);
   return {
@@ -169,6 +175,7 @@ export function engineOptionsFrom(
     ...(variables.REDIS_URL !== undefined && { redisUrl: variables.REDIS_URL }),
     assetsFolder: join(variables.DATA_DIR, 'assets'),
     ...(s3 && { s3 }),
+    uploads: { bytesMax: variables.UPLOAD_BYTES_MAX, ttlSeconds: variables.UPLOAD_TTL_SECONDS },
     outputs: { store: variables.OUTPUT_STORE, bytesMax: variables.OUTPUT_BYTES_MAX },
     ...(variables.SECRET_KEY !== undefined && { secretKeys: variables.SECRET_KEY }),
     ...(variables.WEBHOOK_ALLOW_NETWORKS !== undefined && { webhookAllow: variables.WEBHOOK_ALLOW_NETWORKS }),

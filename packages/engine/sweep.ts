@@ -10,6 +10,7 @@ import { listDue, listExpired, listOverdue, listPoisonous, listSilent, nextDueIn
 import { deleteExpiredKeys } from './storage/submissions.ts';
 import { rescueJobs } from './storage/transitions.ts';
 import { doorbellOf, type Ring } from './submit.ts';
+import type { Uploads } from './uploads.ts';
 
 export interface Sweep {
   /** Runs every duty once and says how often each acted. */
@@ -44,7 +45,7 @@ const CRASHES_MAX = 3;
 /** A due job that nobody claimed for this long may have lost its doorbell; ringing one that still waits is harmless. */
 const SILENT_SECONDS = 15;
 
-export function makeSweep(context: EngineContext, settle: Settle, ring: Ring): Sweep {
+export function makeSweep(context: EngineContext, settle: Settle, ring: Ring, uploads: Pick<Uploads, 'purgeOnce'>): Sweep {
   const { database, clock, log, settings } = context;
 
   async function rescue(): Promise<number> {
@@ -84,6 +85,7 @@ export function makeSweep(context: EngineContext, settle: Settle, ring: Ring): S
   async function purge(): Promise<number> {
     const expired = await listExpired(database.sql, BATCH);
     await removeJobs(context, expired);
+    await uploads.purgeOnce();
     await deleteExpiredKeys(database.sql, BATCH);
     const { resultTtlSeconds, webhookLogSeconds } = settings;
     await expireDeliveries(database.sql, { messageSeconds: resultTtlSeconds, logSeconds: webhookLogSeconds, limit: BATCH });

@@ -122,12 +122,25 @@ export const idempotencyKeys = pgTable(
 
 export const assets = pgTable('assets', {
   token: text('token').primaryKey(),
-  jobId: uuid('job_id').notNull(),
+  jobId: uuid('job_id'),
+  uploadId: uuid('upload_id'),
   contentType: text('content_type').notNull(),
   fileName: text('file_name').notNull(),
   bytes: bigint('bytes', { mode: 'number' }),
   sha256: text('sha256'),
   createdAt: instant('created_at').notNull(),
+});
+
+export const uploads = pgTable('uploads', {
+  id: uuid('id').primaryKey(),
+  callerId: uuid('caller_id').notNull(),
+  token: text('token').notNull(),
+  fileName: text('file_name').notNull(),
+  contentType: text('content_type').notNull(),
+  assetToken: text('asset_token'),
+  jobId: uuid('job_id'),
+  createdAt: instant('created_at').notNull(),
+  expiresAt: instant('expires_at').notNull(),
 });
 
 export const deliveries = pgTable('deliveries', {

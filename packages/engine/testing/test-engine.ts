@@ -40,6 +40,7 @@ export interface TestEngineOptions {
   readonly outputs?: OutputSettings;
   /** Where files are stored; in a folder unless given. */
   readonly s3?: S3Options;
+  readonly uploads?: EngineOptions['uploads'];
 }
 
 export interface TestEngine extends AsyncDisposable {
@@ -99,6 +100,7 @@ async function open(options: TestEngineOptions, owned: TestDatabase, assetsFolde
     upstreamAllow: options.upstreamAllow ?? parseAllowList('127.0.0.1,::1').allow,
     ...(options.outputs && { outputs: options.outputs }),
     ...(options.s3 && { s3: options.s3 }),
+    ...(options.uploads && { uploads: options.uploads }),
     settings: { resultTtlSeconds: 3600, webhookSchedule: [0, 5, 300], webhookLogSeconds: 86_400, ...options.settings },
     encodeWebhook:
       options.encodeWebhook ?? ((job) => ({ contentType: 'application/json', body: JSON.stringify({ id: job.id, state: job.state }) })),
