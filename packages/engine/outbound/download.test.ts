@@ -4,6 +4,7 @@ import type { Socket } from 'node:net';
 import { systemClock } from '@claimcheck/core';
 import { describe, expect, test } from 'vitest';
 import { listen } from '../testing/index.ts';
+import { createTestClock } from '../testing/test-clock.ts';
 import { OutboundError, openDownloader, openGuard, parseAllowList, TooLargeError } from './index.ts';
 import { createCertificate } from './testing/certificate.ts';
 import { startDnsServer } from './testing/dns-server.ts';
@@ -61,7 +62,8 @@ describe('a download', () => {
         response.end();
       },
     });
-    await using test = openTestDownloader();
+    const clock = createTestClock();
+    await using test = openTestDownloader({ clock });
     using answer = await test.download(`${server.url}/`, { idleMs: 30, totalMs: 20_000, bytesMax: 1e9 });
     const chunks = answer.body[Symbol.asyncIterator]();
     let read = (await chunks.next()).value?.length ?? 0;
@@ -70,8 +72,24 @@ describe('a download', () => {
     await expect.poll(() => seen.push(written) > 0 && isStanding(), { interval: 100 }).toBe(true);
     // What the kernel holds for both ends, and the buffer.
     expect(written).toBeLessThan(15_000_000);
+    for (let looks = 0; looks < 5; looks++) {
+      await expect.poll(() => clock.sleeping).toContain(30);
+      clock.advance(30);
+    }
     for (let next = await chunks.next(); !next.done; next = await chunks.next()) read += next.value.length;
     expect(read).toBe(400 * chunk.length);
+  });
+
+  test('that was read to its end leaves its connection to the next one', async () => {
+    await using receiver = await startReceiver((socket) => socket.write(`${HEAD}content-length: 2\r\n\r\nok`));
+    await using test = openTestDownloader();
+    for (let call = 1; call <= 10; call++) {
+      using answer = await test.download(urlOf(receiver));
+      expect(String(await wholeOf(answer.body))).toBe('ok');
+    }
+    expect(receiver.requests).toHaveLength(10);
+    // The library may open a second one while it still tidies up after the first answer.
+    expect(receiver.connections).toBeLessThan(4);
   });
 
   test('that is not wanted any more breaks its connection', async () => {
@@ -157,7 +175,7 @@ describe('a server that takes its time', () => {
   test.each<[string, string, object, (socket: Socket) => unknown]>([
     ['does not answer', 'headers_timeout', { idleMs: 50 }, () => {}],
     ['does not answer', 'headers_timeout', { totalMs: 50 }, () => {}],
-    ['falls silent in its body', 'total_timeout', { idleMs: 50 }, (socket) => socket.write(`${HEAD}content-length: 5\r\n\r\nx`)],
+    ['falls silent in its body', 'total_timeout', { idleMs: 300 }, (socket) => socket.write(`${HEAD}content-length: 5\r\n\r\nx`)],
     ['drips its body for ever', 'total_timeout', { totalMs: 200 }, drip],
   ])('and %s is given up with %s (%j)', async (_what, code, limits, answer) => {
     const closed = Promise.withResolvers<void>();

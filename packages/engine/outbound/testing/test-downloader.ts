@@ -1,5 +1,5 @@
 /** A downloader that may reach this machine's loopback address, and leaves nothing open behind. */
-import { systemClock } from '@claimcheck/core';
+import { type Clock, systemClock } from '@claimcheck/core';
 import { parseAllowList } from '../allow-list.ts';
 import { type Download, type Downloader, type DownloadRequest, openDownloader } from '../download.ts';
 import { openGuard, type Resolve } from '../guard.ts';
@@ -18,6 +18,7 @@ export interface TestDownloaderOptions {
   /** Every name leads to 127.0.0.1 unless told. */
   readonly resolve?: Resolve;
   readonly ca?: string;
+  readonly clock?: Clock;
 }
 
 export function openTestDownloader({
