@@ -145,13 +145,13 @@ describe.each(PLACES)('with files in %s', (place) => {
     });
 
     test.each<[string, string, number, UpstreamAnswer, OutputOptions]>([
-      ['goes on answering 503', 'unreachable', 4, (response) => response.writeHead(503).end(), { haste: 1_000 }],
-      ['goes on breaking off', 'unreachable', 4, truncated, { haste: 1_000 }],
+      ['goes on answering 503', 'unreachable', 4, (response) => response.writeHead(503).end(), { haste: 50 }],
+      ['goes on breaking off', 'unreachable', 4, truncated, { haste: 50 }],
       ['announces 2 GB', 'too_large', 1, (response) => response.writeHead(200, { 'content-length': 2 ** 31 }).write('x'), {}],
       ['sends more than is kept', 'too_large', 1, sending(mp4), { bytesMax: mp4.length - 1 }],
       ['has packed the file', 'unreachable', 1, sending(gzipSync(png), { 'content-encoding': 'gzip' }), {}],
-      ['redirects for ever', 'unreachable', 4, (response, { url }) => response.writeHead(302, { location: url }).end(), { haste: 1_000 }],
-      ['falls silent', 'unreachable', 4, (response) => response.writeHead(200).write(png.subarray(0, 50)), { haste: 600 }],
+      ['redirects for ever', 'unreachable', 4, (response, { url }) => response.writeHead(302, { location: url }).end(), { haste: 50 }],
+      ['falls silent', 'unreachable', 4, (response) => response.writeHead(200).write(png.subarray(0, 50)), { haste: 100 }],
       [
         'drips for ever',
         'unreachable',
@@ -161,7 +161,7 @@ describe.each(PLACES)('with files in %s', (place) => {
           const dripping = setInterval(() => response.write('x'), 5);
           response.on('close', () => clearInterval(dripping));
         },
-        { haste: 1_000 },
+        { haste: 200 },
       ],
     ])('that %s leaves the client its link', async (_what, failure, tries, answer, options) => {
       answers['/a.mp4'] = answer;
@@ -178,7 +178,7 @@ describe.each(PLACES)('with files in %s', (place) => {
 
     test('that is not there leaves the client its link', async () => {
       const medium = linked('/a.png', { location: { url: `http://127.0.0.1:${await freePort()}/a.png` } });
-      expect(await keepOne(medium, {}, outputs({ haste: 1_000 }))).toBe(medium);
+      expect(await keepOne(medium, {}, outputs({ haste: 50 }))).toBe(medium);
       expect(logged).toMatchObject([{ level: 'warn', fields: { reason: 'unreachable', tries: 4 } }]);
     });
 
@@ -190,7 +190,7 @@ describe.each(PLACES)('with files in %s', (place) => {
       [404, 4],
     ])('that answers %i has lost the file: the attempt fails after %i tries, and may be made again', async (status, tries) => {
       answers['/a.png'] = (response) => response.writeHead(status).end();
-      const failure = await keepOne(linked('/a.png'), {}, outputs({ haste: 1_000 })).catch((error: unknown) => error);
+      const failure = await keepOne(linked('/a.png'), {}, outputs({ haste: 50 })).catch((error: unknown) => error);
       expect(failure).toBeInstanceOf(RetryableError);
       expect(failure).toMatchObject({ message: "The provider's file is no longer there." });
       expect(asked).toHaveLength(tries);
@@ -203,7 +203,7 @@ describe.each(PLACES)('with files in %s', (place) => {
       ['noise instead of a picture', Buffer.alloc(500, 0x81), 'image/jpeg'],
     ])('that sends %s fails the attempt, which may be made again', async (_what, body, contentType) => {
       answers['/a'] = sending(body, { 'content-type': contentType });
-      const failure = await keepOne(linked('/a', { contentType }), {}, outputs({ haste: 1_000 })).catch((error: unknown) => error);
+      const failure = await keepOne(linked('/a', { contentType }), {}, outputs({ haste: 50 })).catch((error: unknown) => error);
       expect(failure).toBeInstanceOf(RetryableError);
       expect(asked).toHaveLength(4);
     });
