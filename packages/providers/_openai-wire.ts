@@ -26,6 +26,8 @@ export interface Vendor {
   readonly key: string;
   /** Codes of errors that mean: this content is not made. */
   readonly refusalCodes: ReadonlySet<string>;
+  /** Codes of errors that are not the input's, whatever their status says. */
+  readonly failureCodes: ReadonlySet<string>;
   /** What an answer with a result tells of its cost. */
   usageIn(answer: JsonObject): Usage;
 }
@@ -164,7 +166,8 @@ function throwRefusal(vendor: Vendor, answer: CallAnswer): never {
   // What jsonOf knows, which includes an answer of 4xx that is not the vendor's.
   jsonOf(answer);
   if (status === 404 && startsRun) throw new TerminalError(wordsOf(vendor, error, otherwise), { isProvidersOnly: true });
-  throw refusal(vendor, error, otherwise, status === 400 || status === 422 ? 'invalid_input' : 'provider_error');
+  const isInput = (status === 400 || status === 422) && !(typeof error.code === 'string' && vendor.failureCodes.has(error.code));
+  throw refusal(vendor, error, otherwise, isInput ? 'invalid_input' : 'provider_error');
 }
 
 /** The error of a request that is not tried again, or of a job that failed. */

@@ -66,7 +66,8 @@ const lumenfall: Provider<z.infer<typeof settings>> = {
   open({ LUMENFALL_API_KEY: key, LUMENFALL_BASE_URL: baseUrl, LUMENFALL_CONCURRENCY: concurrency, LUMENFALL_RATE: rate }) {
     if (!key) return { off: 'LUMENFALL_API_KEY is not set' };
     // Sheet, section 11.
-    const vendor: Vendor = { key, baseUrl, refusalCodes: new Set(['CONTENT_POLICY_VIOLATION']), usageIn };
+    const [refusalCodes, failureCodes] = [new Set(['CONTENT_POLICY_VIOLATION']), new Set(['UPSTREAM_ERROR'])];
+    const vendor: Vendor = { key, baseUrl, refusalCodes, failureCodes, usageIn };
     const secrets = keepCallbackKeys((clock) => readSecret(vendor, clock));
     // Not idempotent as a whole: the vendor recognises videos that it was asked for before (sheet, section 9), but not pictures.
     return {

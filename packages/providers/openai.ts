@@ -61,7 +61,7 @@ const openai: Provider<z.infer<typeof settings>> = {
     if (!key) return { off: 'OPENAI_API_KEY is not set' };
     // The first is what pictures of the DALL-E family are refused by, the second is that of the GPT models and of videos.
     const refusalCodes = new Set(['content_policy_violation', 'moderation_blocked']);
-    const vendor: Vendor = { key, baseUrl, refusalCodes, usageIn: ({ usage }) => tokensIn(usage) };
+    const vendor: Vendor = { key, baseUrl, refusalCodes, failureCodes: new Set(), usageIn: ({ usage }) => tokensIn(usage) };
     return {
       // Each may hold an answer of megabytes of base64 while it is read.
       concurrency: 50,

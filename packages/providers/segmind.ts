@@ -155,7 +155,8 @@ function refusalOf(account: Account, answer: CallAnswer): Error {
   }
   const sentence = (otherwise: string) => said(account, isJsonObject(json) ? json.error : undefined, otherwise);
   if (status === 400 || status === 413 || status === 422) {
-    return new TerminalError(sentence('The provider refused the parameters.'), { code: 'invalid_input' });
+    const words = sentence('The provider refused the parameters.');
+    return new TerminalError(words, { code: REFUSED.test(words) ? 'content_refused' : 'invalid_input' });
   }
   const isProvidersOnly = true;
   if (status === 404) return new TerminalError(sentence('The provider does not know the model.'), { isProvidersOnly });

@@ -99,10 +99,12 @@ function openGateway(desk: Desk): Handler {
     const fields = isFields(body) ? body : {};
     const completion = completionOf(fields, newId('req'), seconds(systemClock.now()));
     if (!completion) return answerJson(response, 400, errorBody('messages are required.', 'INVALID_REQUEST', 'invalid_request_error'));
+    if (refusedModel(String(fields.model), response)) return;
     if (isDryRun) return answerQuote(fields, response);
     desk.countRun();
     await systemClock.sleep(runMs, desk.closed);
     if (faults.take('refuse')) return answerJson(response, 400, errorBody(REFUSED.message, REFUSED.code));
+    if (faults.take('fail')) return answerJson(response, 400, errorBody('The provider failed.', 'UPSTREAM_ERROR'));
     const metadata = { executed_model: `openrouter/${fields.model}`, provider: 'openrouter', cost: 0.0002, cost_currency: 'USD' };
     answerServed(desk, response, 200, { ...completion, metadata });
   }
@@ -153,11 +155,17 @@ function openGateway(desk: Desk): Handler {
       answerJson(response, 400, errorBody('model and prompt are required.', 'INVALID_REQUEST', 'invalid_request_error'));
     } else if (fields.size === '0x0') {
       answerJson(response, 400, errorBody('size must not be empty.', 'INVALID_REQUEST', 'invalid_request_error'));
-    } else if (model.startsWith('unknown')) answerJson(response, 404, errorBody(`Model ${model} not found.`, 'MODEL_NOT_FOUND'));
-    else if (model.startsWith('broke'))
-      answerJson(response, 402, errorBody('Insufficient balance.', 'INSUFFICIENT_BALANCE', 'billing_error'));
-    else return fields;
+    } else if (!refusedModel(model, response)) return fields;
     return undefined;
+  }
+
+  /** True when the model was the reason for the answer. */
+  function refusedModel(model: string, response: ServerResponse): boolean {
+    if (model.startsWith('unknown')) answerJson(response, 404, errorBody(`Model ${model} not found.`, 'MODEL_NOT_FOUND'));
+    else if (model.startsWith('broke')) {
+      answerJson(response, 402, errorBody('Insufficient balance.', 'INSUFFICIENT_BALANCE', 'billing_error'));
+    } else return false;
+    return true;
   }
 
   /** Sheet, section 6: parameters are checked, nothing runs. */

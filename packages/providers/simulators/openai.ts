@@ -81,9 +81,7 @@ function openApi(desk: Desk): Handler {
         errorBody(REFUSED, 'image_generation_user_error', isGpt ? 'moderation_blocked' : 'content_policy_violation'),
       );
     }
-    // The vendor's word that trying again is of no use (sheet, section 8).
-    if (faults.take('fail'))
-      return answerJson(response, 500, errorBody('The model failed.', 'server_error', null), { 'x-should-retry': 'false' });
+    if (faults.take('fail')) return answerFailure(response);
     const picture = () =>
       isGpt || fields.response_format === 'b64_json'
         ? { b64_json: PNG.toString('base64') }
@@ -113,6 +111,7 @@ function openApi(desk: Desk): Handler {
     }
     desk.countRun();
     await systemClock.sleep(runMs, desk.closed);
+    if (faults.take('fail')) return answerFailure(response);
     answerServed(desk, response, 200, completion);
   }
 
@@ -187,6 +186,11 @@ const MODELS = ['gpt-image-1', 'dall-e-3', 'sora-2'];
 /** Sheet, section 5. */
 function modelOf(id: string) {
   return { id, object: 'model', created: 1_763_650_000, owned_by: 'simulator' };
+}
+
+/** With the vendor's word that trying again is of no use (sheet, section 8). */
+function answerFailure(response: ServerResponse): void {
+  answerJson(response, 500, errorBody('The model failed.', 'server_error', null), { 'x-should-retry': 'false' });
 }
 
 function refuseKey({ authorization }: SimulatedRequest['headers']): object | undefined {
