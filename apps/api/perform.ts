@@ -134,7 +134,16 @@ async function check(deps: AppDeps, performer: Performer, operation: SubmitOpera
   const parameters = operation.fit?.(body, model) ?? body;
   const input = catalog.fill(model, operation.isText ? catalog.readText(model, parameters) : parameters);
   const { provider } = await router.choose({ model, parameters: JSON.parse(input), pinned });
+  await checkQueueLength(deps, provider, operation.queueLengthMax);
   return { model, pinned, provider, input, ...webhook };
+}
+
+/** @throws AppError `rate_limited` when more jobs than the client will stand in line with wait there. */
+async function checkQueueLength({ engine }: AppDeps, provider: string, queueLengthMax: number | undefined): Promise<void> {
+  if (queueLengthMax === undefined || (await engine.countWaiting(provider, queueLengthMax + 1)) <= queueLengthMax) return;
+  throw new AppError('rate_limited', `More than ${queueLengthMax} requests wait already, which is more than the request allows.`, {
+    retryAfterSeconds: 1,
+  });
 }
 
 async function submit(deps: AppDeps, performer: Performer, operation: SubmitOperation): Promise<Submitted> {
@@ -144,11 +153,13 @@ async function submit(deps: AppDeps, performer: Performer, operation: SubmitOper
     dialect: performer.dialect,
     model: model.name,
     provider,
-    ...(pinned !== undefined && { isPinned: true }),
+    ...((pinned !== undefined || operation.mayFallBack === false) && { isPinned: true }),
     input,
     baseUrl: performer.request.baseUrl,
     priority: operation.priority ?? 'normal',
     timeoutSeconds: operation.timeoutSeconds ?? model.timeoutSeconds,
+    ...(operation.startTimeoutSeconds !== undefined && { startTimeoutSeconds: operation.startTimeoutSeconds }),
+    ...(operation.attemptsMax !== undefined && { attemptsMax: operation.attemptsMax }),
     ...(operation.runAt !== undefined && { runAt: operation.runAt }),
     ...(operation.delaySeconds !== undefined && { delaySeconds: operation.delaySeconds }),
     ...(operation.idempotencyKey !== undefined && { idempotency: idempotencyOf(performer.request, operation.idempotencyKey) }),

@@ -71,6 +71,14 @@ export interface SubmitOperation {
   readonly priority?: Priority;
   /** The model's own unless given. */
   readonly timeoutSeconds?: number;
+  /** Ends FAILED when no attempt has begun so long after it could; 1 to 86,400. No such limit unless given. */
+  readonly startTimeoutSeconds?: number;
+  /** Attempts in all, where the model allows more; 1 or more. */
+  readonly attemptsMax?: number;
+  /** False where the provider that is chosen now shall serve the job, and no other when that fails. */
+  readonly mayFallBack?: boolean;
+  /** Refused with `rate_limited` when more jobs than these wait for the provider that would run it; 0 to 10,000. */
+  readonly queueLengthMax?: number;
   readonly runAt?: Date;
   readonly delaySeconds?: number;
   /** The client's `Idempotency-Key`. The app refuses one that is empty or too long. */
@@ -258,6 +266,14 @@ export interface WebhookSigningKeys {
   signEd25519(bytes: Uint8Array): Uint8Array;
 }
 
+/** One address for requests that belong to others: clients that send everything there say in a header where it would have gone. */
+export interface DialectProxy {
+  /** Any method; fixed. */
+  readonly path: string;
+  /** The path, with its query, that answers instead; never {@link path} itself. @throws AppError for a header that leads nowhere. */
+  target(request: Pick<WireRequest, 'header'>): string;
+}
+
 export interface Dialect {
   readonly name: string;
   /**
@@ -266,6 +282,7 @@ export interface Dialect {
    */
   readonly paths?: readonly string[];
   readonly routes: readonly DialectRoute[];
+  readonly proxy?: DialectProxy;
   /** The error in the vendor's envelope. `error.message` is meant for the client. */
   encodeError(error: AppError): Answer;
   /** The message for a job that has ended. */

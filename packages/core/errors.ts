@@ -94,6 +94,8 @@ export interface ProviderErrorDetails {
 /** A run failed at an upstream. Adapters throw one of the two subclasses and so decide, once, whether trying again can help. */
 export abstract class ProviderError extends Error {
   readonly code: FailureCode;
+  /** Everything that the run had printed, by lines, where the upstream tells it together with the failure. */
+  logs?: readonly string[];
 
   constructor(message: string, details: ProviderErrorDetails = {}) {
     super(message, { cause: details.cause });

@@ -23,6 +23,10 @@ export interface Submission {
   readonly priority: Priority;
   /** Seconds from the moment it may start until it must have ended; 1 to 86,400. */
   readonly timeoutSeconds: number;
+  /** Seconds from the moment it may start until its first attempt must have begun; 1 to 86,400. */
+  readonly startTimeoutSeconds?: number;
+  /** Attempts in all, where the model allows more. */
+  readonly attemptsMax?: number;
   /** Not to be started before. At most one of the two is given. */
   readonly runAt?: Date;
   readonly delaySeconds?: number;
@@ -79,6 +83,10 @@ export interface Job {
   /** Number of the newest attempt, 0 before the first. It is also the fencing number: only its owner may write. */
   readonly attempt: number;
   readonly priority: Priority;
+  /** Attempts in all, where the client wanted fewer than the model allows. */
+  readonly attemptsMax?: number;
+  /** It ends FAILED unless its first attempt has begun by then. */
+  readonly startBy?: Date;
   /** Attempts that started a run anew without knowing whether a lost one had done so already: each may have been paid twice. */
   readonly resubmits: number;
   readonly output?: Output;

@@ -72,7 +72,12 @@ export type Step =
       /** Milliseconds until the next `check`. */
       readonly checkAfterMs: number;
     }
-  | { readonly kind: 'finished'; readonly output: Output };
+  | {
+      readonly kind: 'finished';
+      readonly output: Output;
+      /** As while it was running, to the last line. */
+      readonly logs?: readonly string[];
+    };
 
 /** What an adapter is given for one attempt. */
 export interface Run {

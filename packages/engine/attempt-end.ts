@@ -75,7 +75,7 @@ export function makeAttemptEnd(context: EngineContext, { catalog, router, settle
   async function nextTry(attempt: OpenAttempt, error: ProviderError): Promise<(Choice & { readonly delayMs: number }) | undefined> {
     const { job, failedAttempts, failedProviders } = attempt;
     const model = catalog.find(job.model);
-    if (!model || failedAttempts + 1 >= model.retry.attempts) return undefined;
+    if (!model || failedAttempts + 1 >= Math.min(model.retry.attempts, job.attemptsMax ?? model.retry.attempts)) return undefined;
     const failed = [...failedProviders, job.provider];
     const request = { model, parameters: JSON.parse(job.input), ...(job.isPinned && { pinned: job.provider }) };
     const choice = await router.chooseAgain(request, failed);

@@ -3,7 +3,7 @@ import { isTerminal, type Job, type JobEvent, type JobPage, type LogLine, type S
 import { coalesce } from './coalesce.ts';
 import type { EngineContext } from './context.ts';
 import { readEvents, readLogs } from './storage/events.ts';
-import { type JobReference, listJobs, readJobs } from './storage/jobs.ts';
+import { countWaiting, type JobReference, listJobs, readJobs } from './storage/jobs.ts';
 
 export interface WaitOptions {
   /** `change`: until the state is another than at the first look; `end`: until a terminal state. */
@@ -28,13 +28,16 @@ export interface Reading {
   /** As `read`, after waiting. */
   wait(reference: JobReference, options: WaitOptions): Promise<Job | undefined>;
   list(options: ListOptions): Promise<JobPage>;
+  /** How many jobs wait for a provider, those of all callers, counted up to `limit`. */
+  countWaiting(provider: string, limit: number): Promise<number>;
   /** Events after number `after` as they happen; ends behind the terminal one, or when the job is gone. */
   follow(reference: JobReference, after: number, signal: AbortSignal): AsyncGenerator<JobEvent>;
 }
 
 /** Signals may be lost, so every wait looks again after this time. */
 const LOOK_AGAIN_MS = 5_000;
-const EVENTS_PER_READ = 200;
+/** An event may hold kilobytes, and a process may have many readers. */
+const EVENTS_PER_READ = 50;
 
 export function makeReading(context: EngineContext): Reading {
   const { database, clock } = context;
@@ -68,6 +71,7 @@ export function makeReading(context: EngineContext): Reading {
       const last = page.at(-1);
       return { jobs: page, ...(jobs.length > limit && last && { nextCursor: last.id }) };
     },
+    countWaiting: (provider, limit) => countWaiting(database.sql, provider, limit),
     async *follow(reference, after, signal) {
       using change = changes.of(reference.id);
       let seen = after;

@@ -3,7 +3,7 @@
  * and what it tells ends the attempt at once. Its worker, which goes on looking slowly, is told that nothing is left to do. Whoever ends the
  * attempt first wins; calls that come twice, late or out of order change nothing.
  */
-import { type Callback, type Catalog, isTerminal, type Upstream } from '@claimcheck/core';
+import { type Callback, type Catalog, isTerminal, ProviderError, type Upstream } from '@claimcheck/core';
 import { makeAttemptEnd, type OpenAttempt } from './attempt-end.ts';
 import type { EngineContext } from './context.ts';
 import { makeRouter, type RouterOptions } from './route.ts';
@@ -11,6 +11,8 @@ import type { Settle } from './settle.ts';
 import { findCallback, tellConcluded } from './storage/callbacks.ts';
 import { recordProgress } from './storage/transitions.ts';
 import type { Ring } from './submit.ts';
+import { makeTell } from './tell.ts';
+import type { Heard } from './untold.ts';
 import { makeUpstreamRun } from './upstream-run.ts';
 
 /** What an upstream sent, to whom, and the last part of the address. */
@@ -43,6 +45,7 @@ export function makeReceive(context: EngineContext, settle: Settle, ring: Ring, 
   const { catalog, sandbox, upstreams } = options;
   const router = makeRouter(context, { catalog, available: new Set(upstreams.keys()), off: new Map(), sandbox });
   const end = makeAttemptEnd(context, { catalog, router, settle, ring });
+  const tell = makeTell(context);
   // The upstream tries again when the database is away.
   const once = <Result>(statement: () => Promise<Result>) => statement();
 
@@ -59,10 +62,18 @@ export function makeReceive(context: EngineContext, settle: Settle, ring: Ring, 
     const attempt: OpenAttempt = { ...called, upstream, hasHandle: handle !== undefined };
     const fields = { jobId: job.id, attempt: number, provider };
     const body = await readBody();
+    /** Its worker may have told the beginning. Words that are lost are no reason for anything else. */
+    const hear = async (heard: Heard): Promise<void> => {
+      if (!heard.logs && heard.partialText === undefined) return;
+      const telling = await tell({ jobId: job.id, attempt: number, before: 'this run', signal });
+      telling.take(heard);
+      await telling.flush().catch((error: unknown) => log.warn({ ...fields, error }, 'last words of a run not written'));
+    };
     try {
       const run = await makeUpstreamRun(context, { catalog, job, signal });
       const step = await upstream.receive(run, { header, body, handle });
       if (step === undefined) return handle === undefined ? 'later' : 'ignored';
+      await hear(step);
       if (step.kind === 'running') {
         if (step.progress !== undefined)
           await recordProgress(database.sql, [{ jobId: job.id, attempt: number, progress: Math.min(step.progress, 1) }]);
@@ -73,6 +84,7 @@ export function makeReceive(context: EngineContext, settle: Settle, ring: Ring, 
     } catch (error) {
       // The client of this call is gone, or the process stops: nothing was learned.
       if (signal.aborted) throw error;
+      if (error instanceof ProviderError && error.logs) await hear({ logs: error.logs });
       await end.fail(attempt, error, once);
     }
     await tellConcluded(database.sql, { jobId: job.id, attempt: number });

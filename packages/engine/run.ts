@@ -10,7 +10,16 @@
  * back into the queue and another worker resumes it by its handle.
  */
 import { randomBytes } from 'node:crypto';
-import { type Catalog, type JsonText, type Run, type Step, TerminalError, toJsonText, type Upstream } from '@claimcheck/core';
+import {
+  type Catalog,
+  type JsonText,
+  ProviderError,
+  type Run,
+  type Step,
+  TerminalError,
+  toJsonText,
+  type Upstream,
+} from '@claimcheck/core';
 import { makeAttemptEnd, type OpenAttempt } from './attempt-end.ts';
 import { coalesce } from './coalesce.ts';
 import type { EngineContext } from './context.ts';
@@ -37,6 +46,8 @@ import {
   saveHandles,
 } from './storage/transitions.ts';
 import { doorbellOf, type Ring } from './submit.ts';
+import { makeTell, type Telling } from './tell.ts';
+import type { Heard } from './untold.ts';
 import { callbackUrlOf, makeUpstreamRun } from './upstream-run.ts';
 
 export interface WorkerOptions {
@@ -94,6 +105,7 @@ export function startWorker(context: EngineContext, settle: Settle, ring: Ring, 
   const { catalog, publicUrl, sandbox = 'auto', upstreams } = options;
   const router = makeRouter(context, { catalog, available: new Set(upstreams.keys()), off: new Map(), sandbox });
   const end = makeAttemptEnd(context, { catalog, router, settle, ring });
+  const tell = makeTell(context);
   const held = new Map<string, HeldAttempt>();
   const stopping = new AbortController();
   /** Jobs that were given back: rung for when this worker takes no more doorbells, lest it swallow them itself. */
@@ -203,6 +215,14 @@ export function startWorker(context: EngineContext, settle: Settle, ring: Ring, 
     let handle: JsonText | undefined = claimed.handle;
     const open = (): OpenAttempt => ({ ...claimed, upstream, hasHandle: handle !== undefined });
     const writeFor = <Result>(statement: () => Promise<Result>) => write(attempt, statement);
+    /** Only for a run that tells something: most do not, and shall cost nothing. */
+    let telling: Telling | undefined;
+    const hear = async (heard: Heard): Promise<void> => {
+      if (!heard.logs && heard.partialText === undefined) return;
+      const before = claimed.handle !== undefined ? 'this run' : job.attempt > 1 ? 'another run' : 'nobody';
+      telling ??= await tell({ ...owner(attempt), before, signal });
+      telling.take(heard);
+    };
     try {
       const callbackUrl = callbackToken && publicUrl !== undefined ? callbackUrlOf(publicUrl, job.provider, callbackToken) : undefined;
       const run = await makeUpstreamRun(context, { catalog, job, callbackUrl, signal });
@@ -222,14 +242,21 @@ export function startWorker(context: EngineContext, settle: Settle, ring: Ring, 
         // Asked to stop while the upstream was being asked to start: now somebody else can resume.
         if (stopping.signal.aborted) attempt.control.abort(new AttemptStopped('stopping'));
         reported = reportProgress(attempt, reported, step);
+        await hear(step);
         await clock.sleep(step.checkAfterMs, signal);
         step = await upstream.check(run, step.handle);
       }
+      await hear(step);
+      await writeFor(async () => telling?.flush());
       const output = await end.keep(open(), step.output, signal);
       const ended = await end.succeed(open(), output, writeFor);
       log.info({ jobId: job.id, attempt: job.attempt, provider: job.provider, ended: ended !== undefined }, 'attempt succeeded');
     } catch (error) {
       const stopped = signal.aborted ? signal.reason : undefined;
+      const isOurs = !(stopped instanceof AttemptStopped) || stopped.reason === 'stopping';
+      if (isOurs && error instanceof ProviderError && error.logs) await hear({ logs: error.logs });
+      if (isOurs)
+        await telling?.flush().catch((cause: unknown) => log.warn({ error: cause, jobId: job.id }, 'last words of a run not written'));
       if (stopped instanceof AttemptStopped) await stopAttempt(claimed, upstream, handle, stopped);
       else await end.fail(open(), error, writeFor);
     }

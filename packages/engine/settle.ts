@@ -19,7 +19,7 @@ export function makeSettle(context: EngineContext): Settle {
         return ended;
       });
       // Whoever ends a job as its owner has heard the doorbell.
-      const unheard = jobs.flatMap((job, index) => (job && endings[index]?.attempt === undefined ? [doorbellOf(job)] : []));
+      const unheard = jobs.flatMap((job, index) => (job && !endings[index]?.attempt ? [doorbellOf(job)] : []));
       queue.silence(unheard).catch((error: unknown) => log.debug({ error }, 'doorbells not silenced'));
       return jobs;
     },

@@ -6,7 +6,7 @@ import { removeJobs } from './cancel.ts';
 import type { EngineContext } from './context.ts';
 import type { Settle } from './settle.ts';
 import { expireDeliveries } from './storage/deliveries.ts';
-import { listDue, listExpired, listOverdue, listPoisonous, listSilent, nextDueInMs } from './storage/due-jobs.ts';
+import { listDue, listExpired, listOverdue, listPoisonous, listSilent, listUnstarted, nextDueInMs } from './storage/due-jobs.ts';
 import { deleteExpiredKeys } from './storage/submissions.ts';
 import { rescueJobs } from './storage/transitions.ts';
 import { doorbellOf, type Ring } from './submit.ts';
@@ -28,7 +28,7 @@ export interface SweepReport {
   readonly rescued: number;
   /** Jobs that ended FAILED because they lost too many workers. */
   readonly quarantined: number;
-  /** Jobs that ended FAILED because their deadline had passed. */
+  /** Jobs that ended FAILED because their deadline had passed, or the time in which they had to start. */
   readonly timedOut: number;
   /** Scheduled jobs whose time had come. */
   readonly rung: number;
@@ -66,7 +66,13 @@ export function makeSweep(context: EngineContext, settle: Settle, ring: Ring, up
   async function timeOut(): Promise<number> {
     const overdue = await listOverdue(database.sql, BATCH);
     const message = 'The request did not end before its deadline.';
-    const ended = await Promise.all(overdue.map((jobId) => settle({ jobId, state: 'FAILED', failure: { code: 'timeout', message } })));
+    const unstarted = await listUnstarted(database.sql, BATCH);
+    const unstartedMessage = 'The request was not started within the time that was set for it.';
+    const ended = await Promise.all([
+      ...overdue.map((jobId) => settle({ jobId, state: 'FAILED', failure: { code: 'timeout', message } })),
+      // Not one that a worker has taken meanwhile.
+      ...unstarted.map((jobId) => settle({ jobId, attempt: 0, state: 'FAILED', failure: { code: 'timeout', message: unstartedMessage } })),
+    ]);
     return ended.filter((job) => job !== undefined).length;
   }
 

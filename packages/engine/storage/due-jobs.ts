@@ -112,6 +112,13 @@ export async function listOverdue(sql: SqlLike, limit: number): Promise<readonly
   return rows.map(({ id }) => id);
 }
 
+/** Jobs of which no attempt has begun by the time that their client set for it. */
+export async function listUnstarted(sql: SqlLike, limit: number): Promise<readonly string[]> {
+  const rows = await sql<{ id: string }[]>`
+    select id from jobs where state = 'QUEUED' and started_at is null and start_by <= db_now() order by start_by limit ${limit}`;
+  return rows.map(({ id }) => id);
+}
+
 /** Ids of jobs whose time is over, the longest expired first. */
 export async function listExpired(sql: SqlLike, limit: number): Promise<readonly string[]> {
   const rows = await sql<{ id: string }[]>`

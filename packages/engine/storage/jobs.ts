@@ -43,6 +43,8 @@ export interface JobRow {
   readonly model: string;
   readonly provider: string;
   readonly is_pinned: boolean;
+  readonly attempts_max: number | null;
+  readonly start_by: Date | null;
   readonly input: JsonText;
   readonly state: State;
   readonly progress: number;
@@ -105,6 +107,15 @@ export async function readJobs(sql: SqlLike, references: readonly JobReference[]
   return jobs;
 }
 
+/** How many jobs wait for a provider, counted up to `limit`. */
+export async function countWaiting(sql: SqlLike, provider: string, limit: number): Promise<number> {
+  const [row] = await sql<{ count: number }[]>`
+    select count(*)::integer as count from (
+      select from jobs where state = 'QUEUED' and provider = ${provider} limit ${limit}
+    ) as counted`;
+  return row?.count ?? 0;
+}
+
 /** A caller's jobs, newest first, older than job `before`. */
 export async function listJobs(
   sql: SqlLike,
@@ -129,6 +140,8 @@ export function toJob(row: JobRow): Job {
     model: row.model,
     provider: row.provider,
     isPinned: row.is_pinned,
+    ...(row.attempts_max !== null && { attemptsMax: row.attempts_max }),
+    ...(row.start_by && { startBy: row.start_by }),
     input: row.input,
     state: row.state,
     progress: row.progress,

@@ -54,6 +54,8 @@ export const jobs = pgTable('jobs', {
   deadlineAt: instant('deadline_at').notNull(),
   resubmits: integer('resubmits').notNull(),
   isPinned: boolean('is_pinned').notNull(),
+  attemptsMax: integer('attempts_max'),
+  startBy: instant('start_by'),
   output: exactJson('output'),
   failureCode: text('failure_code'),
   failureMessage: text('failure_message'),

@@ -106,7 +106,7 @@ export interface Ownership {
   readonly attempt: number;
 }
 
-/** How a job ends. Without `attempt` it ends whoever owns it: a cancellation by the caller. */
+/** How a job ends. Without `attempt` it ends whoever owns it: a cancellation by the caller. With 0, unless its first attempt has begun. */
 export interface Ending {
   readonly jobId: string;
   readonly attempt?: number;
@@ -146,7 +146,8 @@ export async function endJobs(sql: SqlLike, endings: readonly Ending[], resultTt
       where jobs.id = locked.id and jobs.id = input.job_id
         -- Not a join: after a wait for the lock Postgres checks the new state, but does not look for another partner.
         and jobs.state || ' ' || input.state = any(${ALLOWED.map(([from, to]) => `${from} ${to}`)})
-        and (input.attempt is null or (jobs.attempt = input.attempt and jobs.state = 'PROCESSING'))
+        and (input.attempt is null
+          or (jobs.attempt = input.attempt and jobs.state = case input.attempt when 0 then 'QUEUED' else 'PROCESSING' end))
       returning jobs.*, input.outcome, input.route_model, input.cost_usd, input.attempt is null as is_foreign
     ), attempt as (
       update attempts set finished_at = db_now(), outcome = ended.outcome, failure_code = ended.failure_code,
