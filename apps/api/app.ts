@@ -54,9 +54,10 @@ export function createApp(deps: AppDeps): Hono {
   mountCallbacks(app, deps, native);
 
   // The native one last: where a model's name may stand in its paths, so may any path of the others.
-  for (const dialect of [...deps.dialects.filter((one) => one !== native), native]) mount(app, deps, dialect);
-
+  for (const dialect of deps.dialects) if (dialect !== native) mount(app, deps, dialect, () => dialect);
   const dialectOf = (path: string) => deps.dialects.find(({ paths = [] }) => paths.some((start) => isBelow(path, start))) ?? native;
+  mount(app, deps, native, dialectOf);
+
   app.notFound((c) =>
     answerError(
       deps,
@@ -83,37 +84,46 @@ type Handler = (c: Context) => Response | Promise<Response>;
 
 function mountGet(app: Hono, deps: AppDeps, native: Dialect, path: string, handler: Handler): void {
   app.get(path, handler);
-  app.all(path, refuseMethod(deps, native, ['GET']));
+  app.all(
+    path,
+    refuseMethod(deps, () => native, ['GET']),
+  );
 }
 
 function mountCallbacks(app: Hono, deps: AppDeps, native: Dialect): void {
   const path = '/callbacks/:provider/:token';
   app.post(path, (c) => answerCallback(c, deps));
-  app.all(path, refuseMethod(deps, native, ['POST']));
+  app.all(
+    path,
+    refuseMethod(deps, () => native, ['POST']),
+  );
 }
 
-function mount(app: Hono, deps: AppDeps, dialect: Dialect): void {
+/** `tellerOf` names the dialect that tells of errors below a path. */
+function mount(app: Hono, deps: AppDeps, dialect: Dialect, tellerOf: (path: string) => Dialect): void {
   // Lines of one path together, so that a known path with another method is told so before a wider path may match.
   for (const [path, routes] of Map.groupBy(dialect.routes, ({ path }) => path)) {
     for (const route of routes) {
-      app.on(route.method, path, (c) => handle(deps, dialect, route, c).catch((error: unknown) => answerError(deps, dialect, c, error)));
+      app.on(route.method, path, (c) =>
+        handle(deps, dialect, route, c).catch((error: unknown) => answerError(deps, tellerOf(c.req.path), c, error)),
+      );
     }
     app.all(
       path,
       refuseMethod(
         deps,
-        dialect,
+        tellerOf,
         routes.map(({ method }) => method),
       ),
     );
   }
 }
 
-function refuseMethod(deps: AppDeps, dialect: Dialect, methods: readonly string[]): Handler {
+function refuseMethod(deps: AppDeps, tellerOf: (path: string) => Dialect, methods: readonly string[]): Handler {
   const allowed = methods.flatMap((method) => (method === 'GET' ? ['GET', 'HEAD'] : [method])).join(', ');
   return async (c) => {
     const error = new AppError('method_not_allowed', `${c.req.method} is not possible here; use ${allowed}.`);
-    const response = await answerError(deps, dialect, c, error);
+    const response = await answerError(deps, tellerOf(c.req.path), c, error);
     response.headers.set('allow', allowed);
     return response;
   };

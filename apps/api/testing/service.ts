@@ -30,6 +30,8 @@ export interface ServiceOptions {
   /** Another way to the test's database, such as a proxy that a test can break. */
   readonly connectTo?: (databaseUrl: string) => Promise<string>;
   readonly publicUrl?: string;
+  /** As MODELS_DIR: models besides those that come along. */
+  readonly modelsDir?: string;
   /** As WEBHOOK_ALLOW_NETWORKS; the loopback addresses unless given. */
   readonly webhookAllow?: string;
   readonly log?: Log;
@@ -61,7 +63,7 @@ export async function startTestService(options: ServiceOptions = {}): Promise<Te
   const database = started.use(await createTestDatabase());
   const folder = await mkdtemp(join(tmpdir(), 'claimcheck-api-'));
   started.defer(() => rm(folder, { recursive: true, force: true }));
-  const catalog = await loadCatalog();
+  const catalog = await loadCatalog({ ...(options.modelsDir !== undefined && { modelsDir: options.modelsDir }) });
   const dialects = await loadDialects();
   const { upstreams, off } = openProviders(await loadProviders(), {});
   const engine = openEngine({

@@ -1,0 +1,95 @@
+/**
+ * What fal has on its REST host: uploads (fal.md, section 8), the public keys of webhooks (section 7), and tokens for browsers, which there
+ * are none of here.
+ */
+import {
+  type Answer,
+  AppError,
+  type DialectRoute,
+  isJsonObject,
+  on,
+  type Upload,
+  uploadedFileUrl,
+  uploadUrl,
+  type WebhookKey,
+  type WireRequest,
+} from '@claimcheck/core';
+import { refuseAccessRules } from './_fal-requests.ts';
+
+const REST = '/fal/rest';
+/** Receivers may keep the keys for this long. Short, because a key that was replaced without grace must be noticed. */
+const KEYS_SECONDS = 60;
+/** An API key ends when it is revoked, and with it this. The vendor's client compares it with its clock and wants an offset. */
+const NEVER = '9999-12-31T23:59:59+00:00';
+
+export const restRoutes: readonly DialectRoute[] = [
+  on('readAllWebhookKeys', {
+    method: 'GET',
+    path: `${REST}/.well-known/jwks.json`,
+    body: 'none',
+    decode: () => ({ kind: 'readAllWebhookKeys' }),
+    encode: ({ keys }) => ({ ...json({ keys: keys.map(jwk) }), headers: { 'cache-control': `public, max-age=${KEYS_SECONDS}` } }),
+  }),
+  on('createUpload', {
+    method: 'POST',
+    path: `${REST}/storage/upload/initiate`,
+    body: 'json',
+    decode: (request) => ({ kind: 'createUpload', ...announcedFile(request) }),
+    encode: (upload, { baseUrl }) => json(addressesOf(upload, baseUrl)),
+  }),
+  // The client for Python asks for a token first, and uploads with it for as long as it is good.
+  on('readCaller', {
+    method: 'POST',
+    path: `${REST}/storage/auth/token`,
+    body: 'optional json',
+    decode: () => ({ kind: 'readCaller' }),
+    encode: (_caller, request) =>
+      json({ token: keyOf(request), token_type: 'Key', base_url: `${request.baseUrl}${REST}`, expires_at: NEVER }),
+  }),
+  ...['tokens', 'tokens/realtime'].map((path) =>
+    notOffered('POST', `${REST}/${path}`, 'Tokens for browsers are not offered: keep the API key on your server and use its proxy.'),
+  ),
+];
+
+/** A line for what the vendor has and this service has not. */
+export function notOffered(method: DialectRoute['method'], path: string, message: string): DialectRoute {
+  return on('readCaller', {
+    method,
+    path,
+    body: 'none',
+    decode: () => {
+      throw new AppError('not_implemented', message);
+    },
+    encode: () => ({ status: 200, body: { kind: 'empty' } }),
+  });
+}
+
+/** RFC 8037; padded as the vendor's is, because receivers were written that decode no other (section 7). */
+function jwk({ id, publicKey }: WebhookKey) {
+  return { kty: 'OKP', crv: 'Ed25519', x: publicKey.padEnd(Math.ceil(publicKey.length / 4) * 4, '='), kid: id, use: 'sig', alg: 'EdDSA' };
+}
+
+function announcedFile(request: WireRequest): { readonly fileName: string; readonly contentType?: string } {
+  refuseAccessRules(request);
+  const { file_name: fileName, content_type: contentType } = isJsonObject(request.body?.value) ? request.body.value : {};
+  const problems = Object.entries({ file_name: fileName, content_type: contentType ?? '' })
+    .filter(([, value]) => typeof value !== 'string')
+    .map(([name]) => ({ pointer: `/${name}`, message: 'must be a text' }));
+  if (typeof fileName !== 'string' || problems.length > 0) {
+    throw new AppError('invalid_parameters', 'An upload is announced by the name of its file and its content type.', { problems });
+  }
+  return { fileName, ...(typeof contentType === 'string' && contentType !== '' && { contentType }) };
+}
+
+function addressesOf(upload: Upload, baseUrl: string) {
+  return { upload_url: uploadUrl(upload, baseUrl), file_url: uploadedFileUrl(upload, baseUrl) };
+}
+
+/** What the client has just proven to know. */
+function keyOf({ header }: WireRequest): string {
+  return header('x-api-key') || (header('authorization') ?? '').replace(/^\S+\s+/, '');
+}
+
+function json(value: unknown): Answer {
+  return { status: 200, body: { kind: 'json', value } };
+}
