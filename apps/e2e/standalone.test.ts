@@ -104,7 +104,8 @@ test('Ctrl-C ends within five seconds, with a job, a stream and a long poll unde
   const stream = await fetch(`${service.url}/v2/requests/${id}/events`, { headers: { 'x-api-key': service.key } });
   const reader = stream.body?.pipeThrough(new TextDecoderStream()).getReader();
   let streamed = '';
-  while (!streamed.includes('"status":"PROCESSING"')) streamed += (await reader?.read())?.value ?? '';
+  // All that a run which hangs tells.
+  while (!/event: log\ndata: .*\n\n/.test(streamed)) streamed += (await reader?.read())?.value ?? '';
   const polled = client.get(`/v2/requests/${id}/status?wait=60`);
   const pid = await postgresPid(folder.path);
 

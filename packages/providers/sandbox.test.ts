@@ -50,16 +50,19 @@ async function complete(parameters: JsonObject, given: Parameters<typeof prepare
   const { run, files, advance } = prepareRun(parameters, given);
   const progress: number[] = [];
   const texts: (string | undefined)[] = [];
+  const logs: (readonly string[] | undefined)[] = [];
   let waitedMs = 0;
   let step: Step = await upstream.start(run);
   while (step.kind === 'running') {
     progress.push(step.progress ?? Number.NaN);
     texts.push(step.partialText);
+    logs.push(step.logs);
     waitedMs += step.checkAfterMs;
     advance(step.checkAfterMs);
     step = await upstream.check(run, step.handle);
   }
-  return { output: step.output, files, progress, texts, waitedMs };
+  logs.push(step.logs);
+  return { output: step.output, files, progress, texts, logs, waitedMs };
 }
 
 /** The same for a run that makes one file. */
@@ -270,7 +273,13 @@ describe('the course of a run', () => {
     const second = prepareRun(small, { attempt: 2 });
     const handle = JSON.parse(JSON.stringify(started.handle));
     second.advance(150);
-    expect(await upstream.check(second.run, handle)).toEqual({ kind: 'running', handle, progress: 0.75, checkAfterMs: 50 });
+    expect(await upstream.check(second.run, handle)).toEqual({
+      kind: 'running',
+      handle,
+      progress: 0.75,
+      logs: ['The sandbox runs any-model', 'Using seed: 1', ' 25%|██      | 1/4', ' 50%|████    | 2/4', ' 75%|██████  | 3/4'],
+      checkAfterMs: 50,
+    });
     second.advance(50);
     expect((await upstream.check(second.run, handle)).kind).toBe('finished');
     expect(second.files).toHaveLength(1);
@@ -315,6 +324,26 @@ describe('the course of a run', () => {
     letStore();
     expect((await Promise.all(checks)).every(({ kind }) => kind === 'finished')).toBe(true);
     expect(storing).toBe(20);
+  });
+});
+
+describe('what a run prints', () => {
+  test('grows line by line to its end, from the seed on', async () => {
+    const { logs } = await complete({ ...small, prompt: '[[slow:400]]', seed: 7 });
+    const first = ['The sandbox runs any-model', 'Using seed: 7'];
+    const quarters = [' 25%|██      | 1/4', ' 50%|████    | 2/4', ' 75%|██████  | 3/4', '100%|████████| 4/4'];
+    expect(logs).toEqual([first, ...[1, 2, 3].map((count) => [...first, ...quarters.slice(0, count)]), [...first, ...quarters, 'Done']]);
+  });
+
+  test('of a text has no seed', async () => {
+    const { logs } = await complete({ prompt: '[[slow:0]]a fox' }, { produces: 'text' });
+    expect(logs[0]).toEqual(['The sandbox runs any-model']);
+  });
+
+  test('is its beginning as long as it hangs', async () => {
+    expect(await upstream.start(prepareRun({ ...small, prompt: '[[hang]]' }).run)).toMatchObject({
+      logs: ['The sandbox runs any-model', 'Using seed: 1'],
+    });
   });
 });
 

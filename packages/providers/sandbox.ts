@@ -1,6 +1,7 @@
 /**
  * The provider that needs no key: it draws the prompt as a picture, films that picture where a model makes videos, and says the prompt back
  * where a model writes. Marks in the prompt make it slow, fail, or never end, so that a client can try every outcome without paying for one.
+ * While it runs it prints lines, and a text comes word by word, so that clients that follow have something to show.
  * It is always on; whether a model may use it is the caller's decision.
  * A run is only a start time: what it does is read from the parameters again at every call, so any process can carry it on.
  */
@@ -19,6 +20,7 @@ import {
 } from '@claimcheck/core';
 import { z } from 'zod';
 import { createGate } from './_gate.ts';
+import { sandboxLog } from './_sandbox-log.ts';
 import { type Marked, readMarks } from './_sandbox-marks.ts';
 import { readCount, readPicture, readPrompt, readSeconds, readSeed } from './_sandbox-parameters.ts';
 import { drawPicture, type Picture } from './_sandbox-picture.ts';
@@ -66,12 +68,12 @@ async function check(run: Run, handle: JsonValue): Promise<Step> {
   const elapsedMs = Math.max(0, run.clock.now() - startedAt);
   if (marked.hangs || elapsedMs < durationOf(marked)) return running(run, marked, startedAt, elapsedMs);
   throwMarkedError(marked, run.attempt);
-  return { kind: 'finished', output: await produce(run, marked.text) };
+  return { kind: 'finished', output: await produce(run, marked.text), logs: sandboxLog(run, 1) };
 }
 
-function running({ produces }: Run, marked: Marked, startedAt: number, elapsedMs: number): Step {
+function running(run: Run, marked: Marked, startedAt: number, elapsedMs: number): Step {
   const handle = { startedAt };
-  if (marked.hangs) return { kind: 'running', handle, progress: 0, checkAfterMs: HANG_CHECK_MS };
+  if (marked.hangs) return { kind: 'running', handle, progress: 0, logs: sandboxLog(run, 0), checkAfterMs: HANG_CHECK_MS };
   const durationMs = durationOf(marked);
   const pauseMs = Math.min(CHECK_MS_MAX, Math.max(CHECK_MS_MIN, Math.round(durationMs / 10)));
   // Whole percents, rounded down: 1 is for the end.
@@ -80,7 +82,8 @@ function running({ produces }: Run, marked: Marked, startedAt: number, elapsedMs
     kind: 'running',
     handle,
     progress,
-    ...(produces === 'text' && { partialText: beginningOf(marked.text, progress) }),
+    logs: sandboxLog(run, progress),
+    ...(run.produces === 'text' && { partialText: beginningOf(marked.text, progress) }),
     checkAfterMs: Math.min(pauseMs, durationMs - elapsedMs),
   };
 }
