@@ -54,7 +54,11 @@ export function createApp(deps: AppDeps): Hono {
   mountCallbacks(app, deps, native);
 
   // The native one last: where a model's name may stand in its paths, so may any path of the others.
-  for (const dialect of deps.dialects) if (dialect !== native) mount(app, deps, dialect, () => dialect);
+  for (const dialect of deps.dialects) {
+    if (dialect === native) continue;
+    mountProxy(app, deps, dialect);
+    mount(app, deps, dialect, () => dialect);
+  }
   const dialectOf = (path: string) => deps.dialects.find(({ paths = [] }) => paths.some((start) => isBelow(path, start))) ?? native;
   mount(app, deps, native, dialectOf);
 
@@ -97,6 +101,20 @@ function mountCallbacks(app: Hono, deps: AppDeps, native: Dialect): void {
     path,
     refuseMethod(deps, () => native, ['POST']),
   );
+}
+
+/** What comes to its address is answered as what it stands for, here in the process: nothing is sent on. */
+function mountProxy(app: Hono, deps: AppDeps, dialect: Dialect): void {
+  const { proxy } = dialect;
+  if (!proxy) return;
+  app.all(proxy.path, async (c) => {
+    try {
+      const target = proxy.target({ header: (name) => c.req.header(name) });
+      return await app.fetch(new Request(new URL(target, c.req.url), c.req.raw));
+    } catch (error) {
+      return answerError(deps, dialect, c, error);
+    }
+  });
 }
 
 /** `tellerOf` names the dialect that tells of errors below a path. */

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { loadDialects } from '@claimcheck/dialects';
 import { loadProviders, openProviders } from '@claimcheck/providers';
 import type { Hono } from 'hono';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createApp } from './app.ts';
 import { jsonBody, jsonOf, MODEL, startTestService, type TestService } from './testing/service.ts';
 
@@ -81,6 +81,31 @@ test('what goes wrong below its paths is told in its words, whatever it is', asy
   expect(await jsonOf(await ask('/tiny/jobs', { method: 'PUT' }))).toEqual({ oops: 'PUT is not possible here; use POST.' });
   // Not below it.
   expect(await jsonOf(await ask('/tinyness'))).toMatchObject({ code: 'unknown_path' });
+});
+
+describe('one address for requests that belong to others', () => {
+  const proxied = (target: string, init: RequestInit = {}) => {
+    const headers = new Headers(init.headers);
+    headers.set('x-tiny-target', target);
+    return ask('/tiny/proxy', { ...init, headers });
+  };
+
+  test('hands in jobs with their bodies, and reads them', async () => {
+    const submitted = await proxied('jobs', jsonBody({ model: MODEL, prompt: 'a panda [[slow:0]]' }));
+    expect(submitted.status).toBe(201);
+    const { id } = await jsonOf(submitted);
+    expect(await jsonOf(await proxied(`jobs/${id}?unused=1`))).toMatchObject({ id });
+    expect((await proxied(`jobs/${id}`, { method: 'DELETE' })).status).toBe(200);
+  });
+
+  test('tells of what goes wrong at either', async () => {
+    expect(await jsonOf(await proxied('nothing'))).toEqual({ oops: expect.stringContaining('There is nothing at GET /tiny/nothing') });
+    const headers = { 'x-tiny-target': 'jobs/7' };
+    expect(await jsonOf(await app.request('/tiny/proxy', { headers }))).toEqual({ oops: expect.stringContaining('No API key was sent') });
+    const lost = await ask('/tiny/proxy');
+    expect(lost.status).toBe(400);
+    expect(await jsonOf(lost)).toEqual({ oops: 'The header x-tiny-target is missing.' });
+  });
 });
 
 test('slashes too many do not matter', async () => {

@@ -1,6 +1,6 @@
 /** A whole wire format in one file: what a new one takes. It hands in jobs, reads them, and streams them line by line. */
 import {
-  type AppError,
+  AppError,
   type Dialect,
   type Followed,
   InlineFile,
@@ -46,6 +46,14 @@ const tiny: Dialect = {
       encode: (job) => ({ status: 200, body: { kind: 'json', value: tinyJob(job) } }),
     }),
   ],
+  proxy: {
+    path: '/tiny/proxy',
+    target({ header }) {
+      const target = header('x-tiny-target');
+      if (target === undefined) throw new AppError('invalid_request', 'The header x-tiny-target is missing.');
+      return `/tiny/${target}`;
+    },
+  },
   encodeError: (error: AppError) => ({ status: error.status, body: { kind: 'json', value: { oops: error.message } } }),
   encodeWebhook: (job) => ({ contentType: 'application/json', body: JSON.stringify(tinyJob(job)) }),
 };
