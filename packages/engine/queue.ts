@@ -368,6 +368,8 @@ function openPostgresStore({ databaseUrl, log }: QueueOptions): Store {
       return {
         run,
         async close() {
+          // While it opens its connection for LISTEN it would not give that one back, and the pool could never end.
+          await worker.waitUntilReady().catch(() => {});
           await close();
           pool.options.max -= 1;
         },
