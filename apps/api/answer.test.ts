@@ -78,6 +78,25 @@ describe('an event stream', () => {
     expect(events.at(-1)?.data).toMatchObject({ request_id: id, progress: 1, response_url: expect.stringContaining(id) });
   });
 
+  test('tells what the run prints and writes, and a status tells it too where it is asked', async () => {
+    const submitted = await service.request(
+      '/v2/meta/meta-llama-3.1-405b-instruct',
+      jsonBody({ prompt: 'one two three four[[slow:1200]]' }),
+    );
+    const id = String((await jsonOf(submitted)).request_id);
+    const events = parseEvents(await (await open(id)).text());
+    const told = events.flatMap(({ data }) => (Array.isArray(data.lines) ? data.lines.map(String) : []));
+    expect(told.map((line) => line.slice(0, 4))).toEqual(['The ', ' 25%', ' 50%', ' 75%', '100%', 'Done']);
+    const texts = events.flatMap(({ event, data }) => (event === 'partial' ? [data.text] : []));
+    expect(texts.length).toBeGreaterThan(1);
+    expect('one two three four'.startsWith(texts.join(''))).toBe(true);
+    const at = (logs: string) => service.request(`/v2/requests/${id}/status${logs}`).then(jsonOf);
+    const { logs } = (await at('?logs=true')) as { logs: readonly { timestamp: string; message: string }[] };
+    expect(logs.map(({ message }) => message)).toEqual(told);
+    expect(logs.every(({ timestamp }) => new Date(timestamp).toISOString() === timestamp)).toBe(true);
+    expect(await at('')).not.toHaveProperty('logs');
+  });
+
   test('goes on behind the event that the client has seen', async () => {
     const id = await service.submit({ prompt: '[[fail:Too loud.]]' });
     const all = parseEvents(await (await open(id)).text());

@@ -49,6 +49,7 @@ export function statusBody(job: Job, baseUrl: string) {
     metrics: metrics(job),
     ...(job.state === 'QUEUED' && job.queuePosition !== undefined && { queue_position: job.queuePosition }),
     progress: progressOf(job),
+    ...(job.logs && { logs: job.logs.map(({ text, at }) => ({ timestamp: at.toISOString(), message: text })) }),
     status_url: `${responseUrl(job.id, baseUrl)}/status`,
     response_url: responseUrl(job.id, baseUrl),
     ...(HTTP_STATUS[job.state] === 422 && failureMembers(job)),

@@ -104,7 +104,22 @@ describe('GET /v2/requests/:id/status', () => {
   const line = 'GET /v2/requests/:id/status';
 
   test('reads at once unless told to wait', () => {
-    expect(decode(line, {})).toEqual({ kind: 'read', id: JOB_ID, wait: undefined });
+    expect(decode(line, {})).toEqual({ kind: 'read', id: JOB_ID, wait: undefined, withLogs: false });
+  });
+
+  test.each([
+    ['true', true],
+    ['1', true],
+    ['false', false],
+    ['0', false],
+  ])('?logs=%s asks for logs: %j', (logs, withLogs) => {
+    expect(decode(line, { query: `logs=${logs}` })).toHaveProperty('withLogs', withLogs);
+  });
+
+  test.each(['', 'yes', 'TRUE', '2'])('?logs=%j is refused by name', (logs) => {
+    const error = refusal(line, { query: new URLSearchParams({ logs }).toString() });
+    expect(error).toMatchObject({ code: 'invalid_parameters', problems: [{ pointer: '/logs', message: error.message }] });
+    expect(error.message).toContain('`logs` must be true or false');
   });
 
   test.each([

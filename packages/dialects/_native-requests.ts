@@ -71,6 +71,14 @@ export function statusWaitSeconds(request: WireRequest): number | undefined {
   return Math.min(seconds, HOLD_SECONDS_MAX);
 }
 
+/** `?logs=true` of the status route. */
+export function wantsLogs({ query }: WireRequest): boolean {
+  const text = query.get('logs');
+  if (text === null || text === 'false' || text === '0') return false;
+  if (text === 'true' || text === '1') return true;
+  refuse([problem('logs', 'true or false', text)]);
+}
+
 export interface ListQuery {
   readonly limit: number;
   readonly cursor?: string;
@@ -87,7 +95,13 @@ export function deliveryQuery(request: WireRequest): DeliveryQuery {
   return pageQuery(request, 'state', DELIVERY_STATES);
 }
 
-function pageQuery<Known extends string>({ query }: WireRequest, stateName: string, states: readonly Known[]) {
+/** The same for lists of uploads, which have no states. */
+export function uploadQuery(request: WireRequest): Pick<ListQuery, 'limit' | 'cursor'> {
+  const { limit, cursor } = pageQuery(request);
+  return { limit, cursor };
+}
+
+function pageQuery<Known extends string>({ query }: WireRequest, stateName?: string, states: readonly Known[] = []) {
   const problems: Problem[] = [];
 
   const limitText = query.get('limit');
@@ -96,9 +110,9 @@ function pageQuery<Known extends string>({ query }: WireRequest, stateName: stri
     problems.push(problem('limit', `a whole number from 1 to ${LIST_LIMIT_MAX}`, limitText));
   }
 
-  const stateText = query.get(stateName);
+  const stateText = stateName === undefined ? null : query.get(stateName);
   const state = states.find((known) => known === stateText?.toUpperCase());
-  if (stateText !== null && state === undefined) problems.push(problem(stateName, `one of ${states.join(', ')}`, stateText));
+  if (stateName !== undefined && stateText !== null && state === undefined) problems.push(problem(stateName, `one of ${states.join(', ')}`, stateText));
 
   if (limit === undefined || problems.length > 0) refuse(problems);
   // Clients that keep the cursor in a variable send it empty for the first page.

@@ -121,6 +121,17 @@ describe('a status', () => {
     );
   });
 
+  test.each(['PROCESSING', 'COMPLETED', 'FAILED'] as const)(
+    'of a %s job tells what its run has printed, where that was asked for',
+    (state) => {
+      const logs = [{ text: 'loading', at: STARTED_AT }];
+      const told = bodyOf(encode(STATUS, aJob(state, { logs })));
+      expect(told.logs).toEqual([{ timestamp: STARTED_AT.toISOString(), message: 'loading' }]);
+      expect(bodyOf(encode(STATUS, aJob(state, { logs: [] }))).logs).toEqual([]);
+      expect(bodyOf(encode(STATUS, aJob(state)))).not.toHaveProperty('logs');
+    },
+  );
+
   test('of a failed job without a recorded reason still has a string in error', () => {
     expect(bodyOf(encode(STATUS, aJob('FAILED', { failure: undefined })))).toMatchObject({ error: expect.any(String), code: 'internal' });
   });

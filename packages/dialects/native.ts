@@ -37,6 +37,7 @@ import {
   scheduling,
   statusWaitSeconds,
   WEBHOOK_OPTION_NAMES,
+  wantsLogs,
 } from './_native-requests.ts';
 import { encodeWebhook } from './_native-webhook.ts';
 import { webhookRoutes } from './_native-webhooks.ts';
@@ -65,7 +66,12 @@ const routes: readonly DialectRoute[] = [
     method: 'GET',
     path: '/v2/requests/:id/status',
     body: 'none',
-    decode: (request) => ({ kind: 'read', id: pathParameter(request, 'id'), wait: untilChange(statusWaitSeconds(request)) }),
+    decode: (request) => ({
+      kind: 'read',
+      id: pathParameter(request, 'id'),
+      wait: untilChange(statusWaitSeconds(request)),
+      withLogs: wantsLogs(request),
+    }),
     encode: (job, { baseUrl }) => statusAnswer(job, baseUrl),
   }),
   on('follow', {
