@@ -22,20 +22,23 @@ import {
   type SubmitOperation,
   type Wait,
   type WebhookOptions,
-  type WireRequest,
 } from '@claimcheck/core';
 import type { JobReference, KeyOwner, Submitted } from '@claimcheck/engine';
 import type { AppDeps } from './app.ts';
+import type { BroughtFiles } from './brought-files.ts';
 import { idempotencyOf } from './idempotency.ts';
 import { isDeliveryOperation, performDeliveries } from './perform-deliveries.ts';
 import { listModels, readModel, unknownModel } from './perform-models.ts';
 import { isUploadOperation, performUploads } from './perform-uploads.ts';
 import { performPublic, performWebhooks } from './perform-webhooks.ts';
 import { checkWebhookUrl } from './webhook-url.ts';
+import type { ReceivedRequest } from './wire-request.ts';
 
 export interface Performer extends KeyOwner {
   readonly dialect: string;
-  readonly request: WireRequest;
+  readonly request: ReceivedRequest;
+  /** Files that came with the request. */
+  readonly files: BroughtFiles;
   /** Aborts when the client is gone or the process drains. */
   readonly signal: AbortSignal;
 }
@@ -78,26 +81,24 @@ async function performKnown(deps: AppDeps, performer: Performer, operation: Know
       return found(await engine.cancel(referenceTo(operation.id, performer)), operation.id);
     case 'purge':
       return found(await engine.purge(referenceTo(operation.id, performer)), operation.id);
-    case 'discard': {
-      const reference = referenceTo(operation.id, performer);
-      const { state } = found(await engine.read(reference), operation.id);
-      const job = isTerminal(state) ? await engine.purge(reference) : await engine.cancel(reference);
-      return found(job, operation.id);
-    }
+    case 'discard':
+      return found(await discard(deps, referenceTo(operation.id, performer)), operation.id);
+    case 'discardMany':
+      return { discarded: await discardMany(deps, performer, operation.ids) };
     case 'readCaller':
       return { callerId: performer.callerId };
     case 'list': {
-      const { limit, cursor, state } = operation;
+      const { kind: _kind, cursor, model, ...filter } = operation;
       if (cursor !== undefined && !isId(cursor)) {
         throw new AppError('invalid_request', 'The cursor is not one that a list has handed out.', {
           problems: [{ pointer: '/cursor', message: 'must be the next_cursor of an earlier page' }],
         });
       }
       return engine.list({
+        ...filter,
         callerId: performer.callerId,
-        limit,
         ...(cursor !== undefined && { cursor }),
-        ...(state !== undefined && { state }),
+        ...(model !== undefined && { model: deps.catalog.find(model)?.name ?? model }),
       });
     }
     case 'follow': {
@@ -117,6 +118,18 @@ async function performKnown(deps: AppDeps, performer: Performer, operation: Know
     default:
       return performWebhooks(engine, performer, operation);
   }
+}
+
+async function discard({ engine }: AppDeps, reference: JobReference): Promise<Job | undefined> {
+  const job = await engine.read(reference);
+  return job && (isTerminal(job.state) ? engine.purge(reference) : engine.cancel(reference));
+}
+
+/** One after the other: each may have files to remove. */
+async function discardMany(deps: AppDeps, { callerId }: Performer, ids: readonly string[]): Promise<number> {
+  let discarded = 0;
+  for (const id of new Set(ids.filter(isId))) if (await discard(deps, { id, callerId })) discarded += 1;
+  return discarded;
 }
 
 /** A submission that was checked, with the provider that would run it. */
@@ -148,7 +161,7 @@ async function checkQueueLength({ engine }: AppDeps, provider: string, queueLeng
 
 async function submit(deps: AppDeps, performer: Performer, operation: SubmitOperation): Promise<Submitted> {
   const { model, pinned, provider, input, webhookUrl, webhookOptions } = await check(deps, performer, operation);
-  return deps.engine.submit({
+  const job = await deps.engine.submit({
     callerId: performer.callerId,
     dialect: performer.dialect,
     model: model.name,
@@ -167,11 +180,15 @@ async function submit(deps: AppDeps, performer: Performer, operation: SubmitOper
     ...(webhookOptions && { webhookOptions }),
     ...(operation.sessionId !== undefined && { sessionId: operation.sessionId }),
   });
+  // The job of a request that came before has the files that came with that.
+  await (job.isReplay ? performer.files.discard() : performer.files.giveTo(job, input));
+  return job;
 }
 
 /** What a submission would cost where it would run now. */
 async function quote(deps: AppDeps, performer: Performer, submission: SubmitOperation): Promise<Quote> {
   const { model, provider, input } = await check(deps, performer, submission);
+  await performer.files.discard();
   const route = routeOf(model, provider);
   if (!route) throw new Error(`the router chose ${provider}, which has no route to ${model.name}`);
   const usd = await deps.catalog.estimateUsd(model, route, JSON.parse(input));
@@ -232,8 +249,8 @@ interface SplitRequest {
  * What stands in the address line wins over the body: it is what the client sees. Both win over what was chosen for the key.
  */
 function splitWebhook({ catalog, engine }: AppDeps, performer: Performer, model: Model, operation: SubmitOperation): SplitRequest {
-  const { parameters, webhookUrl: named, webhookMember, webhookOptionMembers: optionNames } = operation;
-  if (named !== undefined) checkWebhookUrl(engine, named, '/webhook');
+  const { parameters, webhookUrl: named, webhookPointer = '/webhook', webhookMember, webhookOptionMembers: optionNames } = operation;
+  if (named !== undefined) checkWebhookUrl(engine, named, webhookPointer);
   const members = isJsonObject(parameters.value) ? membersOf(parameters.text) : new Map<string, JsonText>();
   const countGiven = members.size;
   const take = (name: string | undefined) => {

@@ -5,10 +5,9 @@
  */
 import type { DeliveryOperations } from './delivery.ts';
 import type { AppError } from './errors.ts';
-import type { Job, JobEvent, JobPage, Priority, WebhookOptions } from './job.ts';
+import type { Job, JobEvent, JobFilter, JobPage, Priority, WebhookOptions } from './job.ts';
 import type { ExactJson } from './json.ts';
 import type { Model, Route } from './model.ts';
-import type { State } from './states.ts';
 import type { Upload, UploadOperations } from './upload.ts';
 import type { WebhookKey, WebhookPreferenceChanges, WebhookPreferences, WebhookSecret } from './webhook-signing.ts';
 
@@ -59,6 +58,8 @@ export interface SubmitOperation {
   readonly fit?: (parameters: ExactJson, model: Model) => ExactJson;
   /** A webhook named outside the body. */
   readonly webhookUrl?: string;
+  /** What a problem with that is told of: `/webhook` unless given. */
+  readonly webhookPointer?: string;
   /** The body's member that names a webhook, unless the model has a parameter of that name. */
   readonly webhookMember?: string;
   /** Options of the webhook that were named outside the body. */
@@ -124,8 +125,13 @@ export interface Operations extends DeliveryOperations, UploadOperations {
    * cancelling. The outcome is the job's last state.
    */
   discard: { operation: { readonly kind: 'discard'; readonly id: string }; outcome: Job };
+  /** `discard` for many: ids that the caller has no job of are passed over. */
+  discardMany: {
+    operation: { readonly kind: 'discardMany'; readonly ids: readonly string[] };
+    outcome: { readonly discarded: number };
+  };
   list: {
-    operation: { readonly kind: 'list'; readonly limit: number; readonly cursor?: string; readonly state?: State };
+    operation: { readonly kind: 'list'; readonly limit: number; readonly cursor?: string } & JobFilter;
     outcome: JobPage;
   };
   /** Events after number `after`, up to and including the one that ends the job. */

@@ -3,6 +3,7 @@
  * what is wrong with the input. Both are told by the status, and the type by a header too.
  */
 import type { Answer, AppError, ErrorCode, FailureCode, Job, Problem } from '@claimcheck/core';
+import { WEBHOOK_POINTER } from './_fal-requests.ts';
 
 /** The vendor has one name for all input that nothing more is known of; a type that it does not have counts as final with its clients. */
 const ERROR_TYPES = {
@@ -35,8 +36,8 @@ export function encodeError(error: AppError): Answer {
     ...(requestId !== undefined && { 'x-fal-request-id': requestId }),
     ...(retryAfterSeconds !== undefined && { 'retry-after': String(Math.ceil(retryAfterSeconds)) }),
     ...(code === 'unavailable' && { 'x-fal-needs-retry': '1' }),
-    // Its client sends what ran into any other 504 again, which would make a second job beside the first.
-    ...(code === 'wait_timeout' && { 'x-fal-request-timeout-type': 'user' }),
+    // Handed in again, it would make a second job beside the first.
+    ...(code === 'wait_timeout' && CLIENTS_TIMEOUT),
   };
   // A request that nobody knows has a body of its own; the vendor's Python client shows `detail`.
   if (code === 'not_found') return json(error.status, headers, { status: 'NOT_FOUND', detail: message });
@@ -48,6 +49,7 @@ export function encodeError(error: AppError): Answer {
 
 /** The vendor's path to a value: where it was sent, then the names and numbers of an RFC 6901 pointer. */
 function placeOf({ pointer }: Problem): (string | number)[] {
+  if (pointer === WEBHOOK_POINTER) return ['query', WEBHOOK_POINTER.slice(1)];
   const [, ...keys] = pointer.split('/').map((key) => key.replaceAll('~1', '/').replaceAll('~0', '~'));
   return ['body', ...keys.map((key) => (/^\d+$/.test(key) ? Number(key) : key))];
 }
@@ -71,6 +73,11 @@ const FAILURES = {
   internal: { status: 500, type: 'internal_server_error' },
 } as const satisfies Record<FailureCode, FailureKind>;
 
+/** What the client itself had set a time for. */
+const UNSTARTED: FailureKind = { status: 504, type: 'request_timeout' };
+/** A 504 without it is tried again by the vendor's client. */
+const CLIENTS_TIMEOUT = { 'x-fal-request-timeout-type': 'user' };
+
 /** How a job failed: the answer to whoever wants its result, and the words that its status has for it. */
 export interface Failed {
   readonly answer: Answer;
@@ -83,9 +90,10 @@ export interface Failed {
 /** Of a job that has FAILED or was CANCELLED. */
 export function failedAs(job: Job): Failed {
   const { code, message } = job.failure ?? { code: 'internal', message: 'The job ended without a recorded reason.' };
-  const { status, type, loc }: FailureKind = FAILURES[code];
+  const isUnstarted = code === 'timeout' && job.startBy !== undefined && job.startedAt === undefined;
+  const { status, type, loc }: FailureKind = isUnstarted ? UNSTARTED : FAILURES[code];
   const payload = loc ? { detail: [{ loc, msg: message, type }] } : { detail: message, error_type: type };
-  const headers = { 'x-fal-request-id': job.id, 'x-fal-error-type': type };
+  const headers = { 'x-fal-request-id': job.id, 'x-fal-error-type': type, ...(isUnstarted && CLIENTS_TIMEOUT) };
   return { answer: json(status, headers, payload), payload, message, type };
 }
 

@@ -12,10 +12,16 @@ import {
 
 /** Stands for the owner of a model whose name has none: the vendor's clients refuse ids without a slash. */
 const NO_OWNER = '_/';
+const WEBHOOK = 'fal_webhook';
+const QUEUE_LENGTH = 'fal_max_queue_length';
 /** What the vendor takes out of the address line; the rest of it are parameters when a client sends them there. */
-const OWN_QUERY = ['fal_webhook', 'fal_max_queue_length'];
+const OWN_QUERY: readonly string[] = [WEBHOOK, QUEUE_LENGTH];
+/** Of a problem with the webhook: it is in the address line, and not in the body. */
+export const WEBHOOK_POINTER = `/${WEBHOOK}`;
 /** A longer wait would outlast every job. */
 const START_TIMEOUT_SECONDS_MAX = 24 * 3600;
+/** Those who wait are not counted any further. */
+const QUEUE_LENGTH_MAX = 10_000;
 
 export function pathParameter(request: WireRequest, name: 'id' | 'model'): string {
   const value = request.params[name];
@@ -33,7 +39,8 @@ export function submission(request: WireRequest): Omit<SubmitOperation, 'wait'> 
     kind: 'submit',
     model: modelOf(request),
     ...(method === 'GET' ? { parameters: parametersIn(query), isText: true } : { parameters: parametersOf(request) }),
-    webhookUrl: query.get('fal_webhook') ?? undefined,
+    webhookUrl: query.get(WEBHOOK) ?? undefined,
+    webhookPointer: WEBHOOK_POINTER,
     priority: priorityOf(request),
     ...(startTimeoutSeconds !== undefined && { startTimeoutSeconds }),
     ...(queueLengthMax !== undefined && { queueLengthMax }),
@@ -91,10 +98,10 @@ function startTimeoutOf({ header }: WireRequest): number | undefined {
 }
 
 function queueLengthMaxOf({ query }: WireRequest): number | undefined {
-  const text = query.get('fal_max_queue_length');
+  const text = query.get(QUEUE_LENGTH);
   if (text === null) return undefined;
-  if (/^\d{1,9}$/.test(text)) return Number(text);
-  throw refusal('fal_max_queue_length', 'a whole number, 0 or more', text);
+  if (/^\d{1,9}$/.test(text) && Number(text) <= QUEUE_LENGTH_MAX) return Number(text);
+  throw refusal(QUEUE_LENGTH, `a whole number from 0 to ${QUEUE_LENGTH_MAX}`, text);
 }
 
 /**

@@ -46,6 +46,14 @@ export const restRoutes: readonly DialectRoute[] = [
     encode: (_caller, request) =>
       json({ token: keyOf(request), token_type: 'Key', base_url: `${request.baseUrl}${REST}`, expires_at: NEVER }),
   }),
+  // What the vendor's clients do with files of 90 MiB and more.
+  ...['storage/upload/initiate-multipart', 'files/upload/multipart'].map((path) =>
+    notOffered(
+      'POST',
+      `${REST}/${path}`,
+      `Uploads in parts are not offered: ask POST ${REST}/storage/upload/initiate for an address and send the file there as a whole.`,
+    ),
+  ),
   ...['tokens', 'tokens/realtime'].map((path) =>
     notOffered('POST', `${REST}/${path}`, 'Tokens for browsers are not offered: keep the API key on your server and use its proxy.'),
   ),
