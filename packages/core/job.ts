@@ -151,6 +151,22 @@ export interface JobEvent {
   readonly at: Date;
 }
 
+/** Which jobs a list shall have; all of the caller's unless given. */
+export interface JobFilter {
+  /** One state, or any of several. */
+  readonly state?: State | readonly State[];
+  /** By name or alias. */
+  readonly model?: string;
+  /** Both inclusive. */
+  readonly createdAfter?: Date;
+  readonly createdBefore?: Date;
+  /** For wires that number their pages: how many are passed over, 0 to {@link SKIP_MAX}. A cursor is cheaper, and misses none. */
+  readonly skip?: number;
+}
+
+/** They are read all the same, so there is an end to it. */
+export const SKIP_MAX = 10_000;
+
 /** One page of a caller's jobs, newest first. */
 export interface JobPage {
   readonly jobs: readonly Job[];

@@ -1,5 +1,5 @@
 /** Reads jobs: one, a page, one that is awaited, or the stream of its events. */
-import { isTerminal, type Job, type JobEvent, type JobPage, type LogLine, type State } from '@claimcheck/core';
+import { isTerminal, type Job, type JobEvent, type JobFilter, type JobPage, type LogLine } from '@claimcheck/core';
 import { coalesce } from './coalesce.ts';
 import type { EngineContext } from './context.ts';
 import { readEvents, readLogs } from './storage/events.ts';
@@ -13,11 +13,10 @@ export interface WaitOptions {
   readonly signal?: AbortSignal;
 }
 
-export interface ListOptions {
+export interface ListOptions extends JobFilter {
   readonly callerId: string;
   readonly limit: number;
   readonly cursor?: string;
-  readonly state?: State;
 }
 
 export interface Reading {
@@ -59,13 +58,12 @@ export function makeReading(context: EngineContext): Reading {
       }
       return job;
     },
-    async list({ callerId, limit, cursor, state }) {
+    async list({ limit, cursor, ...filter }) {
       // One more than asked for tells whether there is another page.
       const jobs = await listJobs(database.sql, {
-        callerId,
+        ...filter,
         limit: limit + 1,
         ...(cursor !== undefined && { before: cursor }),
-        ...(state !== undefined && { state }),
       });
       const page = jobs.slice(0, limit);
       const last = page.at(-1);

@@ -230,6 +230,21 @@ describe('reading', () => {
     expect(await list({ limit: 2 })).toEqual(ids.slice(0, 2));
     expect(await list({ before: ids[0] })).toEqual(ids.slice(1));
     expect(await list({ state: 'QUEUED' })).toEqual([ids[0], ids[2]]);
+    expect(await list({ state: ['QUEUED', 'COMPLETED'] })).toEqual(ids);
+    expect(await list({ skip: 1, limit: 1 })).toEqual([ids[1]]);
+    expect(await list({ model: 'another' })).toEqual([]);
+  });
+
+  test('can be of one model and one time', async () => {
+    const me = await aCaller(database.sql);
+    const id = await aJob(database.sql, { callerId: me });
+    const [job] = await readJobs(database.sql, [{ id, callerId: me }]);
+    if (!job) throw new Error('the job is gone');
+    const list = async (filter: object) => (await listJobs(database.sql, { callerId: me, limit: 10, ...filter })).length;
+    const around = (ms: number) => new Date(job.createdAt.getTime() + ms);
+    expect(await list({ model: job.model, createdAfter: around(-1), createdBefore: around(1) })).toBe(1);
+    expect(await list({ createdAfter: around(1) })).toBe(0);
+    expect(await list({ createdBefore: around(-1) })).toBe(0);
   });
 });
 

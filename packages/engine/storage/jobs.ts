@@ -7,6 +7,7 @@ import {
   type AttemptOutcome,
   type Failure,
   type Job,
+  type JobFilter,
   type JsonText,
   type Output,
   PRIORITIES,
@@ -116,19 +117,29 @@ export async function countWaiting(sql: SqlLike, provider: string, limit: number
   return row?.count ?? 0;
 }
 
+export interface ListFilter extends JobFilter {
+  readonly callerId: string;
+  readonly before?: string;
+  readonly limit: number;
+}
+
 /** A caller's jobs, newest first, older than job `before`. */
-export async function listJobs(
-  sql: SqlLike,
-  filter: { readonly callerId: string; readonly before?: string; readonly state?: State; readonly limit: number },
-): Promise<readonly Job[]> {
+export async function listJobs(sql: SqlLike, filter: ListFilter): Promise<readonly Job[]> {
+  const { callerId, before = BEHIND_ALL_IDS, state = STATES, model = null } = filter;
+  // As text, because the driver would guess the type of a null.
+  const [after, until] = [filter.createdAfter, filter.createdBefore].map((instant) => instant?.toISOString() ?? null);
   const rows = await sql<JobRow[]>`
     select * from jobs
-    where caller_id = ${filter.callerId}
+    where caller_id = ${callerId}
       and (expires_at is null or expires_at > db_now())
-      and id < ${filter.before ?? BEHIND_ALL_IDS}
-      and state = any(${filter.state === undefined ? STATES : [filter.state]})
+      and id < ${before}
+      and state = any(${[state].flat()})
+      and model = coalesce(${model}, model)
+      and created_at >= coalesce(${after}::text::timestamptz, '-infinity')
+      and created_at <= coalesce(${until}::text::timestamptz, 'infinity')
     order by id desc
-    limit ${filter.limit}`;
+    limit ${filter.limit}
+    offset ${filter.skip ?? 0}`;
   return rows.map(toJob);
 }
 
