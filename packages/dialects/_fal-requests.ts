@@ -35,12 +35,12 @@ export function submission(request: WireRequest): Omit<SubmitOperation, 'wait'> 
   refuseAccessRules(request);
   const startTimeoutSeconds = startTimeoutOf(request);
   const queueLengthMax = queueLengthMaxOf(request);
+  const webhookUrl = query.get(WEBHOOK);
   return {
     kind: 'submit',
     model: modelOf(request),
     ...(method === 'GET' ? { parameters: parametersIn(query), isText: true } : { parameters: parametersOf(request) }),
-    webhookUrl: query.get(WEBHOOK) ?? undefined,
-    webhookPointer: WEBHOOK_POINTER,
+    ...(webhookUrl !== null && { webhookUrl, webhookPointer: WEBHOOK_POINTER }),
     priority: priorityOf(request),
     ...(startTimeoutSeconds !== undefined && { startTimeoutSeconds }),
     ...(queueLengthMax !== undefined && { queueLengthMax }),
