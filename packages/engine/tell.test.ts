@@ -1,7 +1,7 @@
 /** What clients hear of a run while it goes on, in whichever process they ask. */
 
 import { type JobEvent, type JsonObject, newId, RetryableError, type Step, systemClock, TerminalError } from '@claimcheck/core';
-import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { appendEvents, readTold } from './storage/events.ts';
 import { endJobs } from './storage/transitions.ts';
 import { aCatalog, aJob, aModel, anUpstream, aSubmission, OUTPUT, PROVIDER, running } from './testing/fixtures.ts';
@@ -219,7 +219,8 @@ describe('one run', () => {
     const upstreams = new Map([[PROVIDER, upstream]]);
     const catalog = aCatalog(aModel);
     const worker = owned.engine.startWorker({ workerId: 'w', upstreams, catalog, publicUrl: 'https://queue.example' });
-    onTestFinished(() => worker.stop());
+    // Before the engine that it runs on is closed.
+    await using _stopping = { [Symbol.asyncDispose]: () => worker.stop() };
     const receive = owned.engine.openReceiver({ upstreams, catalog, sandbox: 'off' });
     const id = await submit();
     await expect.poll(() => owned.engine.readLogs(referenceTo(id)), { timeout: 5_000 }).toHaveLength(2);
