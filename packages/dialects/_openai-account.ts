@@ -2,10 +2,11 @@
 import type { Answer, Failure, Job, JobPage, Quote, State, WireRequest } from '@claimcheck/core';
 import { failureBody } from './_openai-errors.ts';
 import { costOf, metadataOf } from './_openai-facts.ts';
-import { ID_PREFIXES, type PageQuery, pageQuery, refusal } from './_openai-requests.ts';
+import { ID_PREFIXES, type PageQuery, pageQuery, queryFlag, refusal } from './_openai-requests.ts';
 
-export function isDryRun({ query }: WireRequest): boolean {
-  return ['true', '1'].includes(query.get('dryRun') ?? '');
+/** @throws AppError for anything but true and false: a request that was meant as a question must not cost money. */
+export function isDryRun(request: WireRequest): boolean {
+  return queryFlag(request, 'dryRun');
 }
 
 /** Nobody knows the price of a model whose route has none: then nothing is estimated. */

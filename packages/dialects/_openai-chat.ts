@@ -1,11 +1,20 @@
 /** Chat completions, while the client waits or word by word (protocols/lumenfall.md, section 2). */
-import { type Answer, type Followed, isTerminal, type Job, PlainText, type ServerSentEvent, type WireRequest } from '@claimcheck/core';
+import {
+  type Answer,
+  type Followed,
+  isJsonObject,
+  isTerminal,
+  type Job,
+  PlainText,
+  type ServerSentEvent,
+  type WireRequest,
+} from '@claimcheck/core';
 import { brokenStream, failureAnswer, failureBody } from './_openai-errors.ts';
 import { metadataOf, NO_OUTPUT, tokensOf, unixSeconds, wordsOf } from './_openai-facts.ts';
-import { count, fitter, isEmpty, LABELS, own, type Rule, refused } from './_openai-fit.ts';
+import { count, fitter, isEmpty, LABELS, own, type Rule, refused, webhookElsewhere } from './_openai-fit.ts';
 import { ended } from './_openai-images.ts';
 import { ABILITY_RULES, conversation, isPlainFormat, LENGTH_RULES } from './_openai-messages.ts';
-import { bodyOf, ID_PREFIXES, isOn } from './_openai-requests.ts';
+import { bodyOf, ID_PREFIXES } from './_openai-requests.ts';
 
 const none = refused((value) => Array.isArray(value) && value.length === 0);
 
@@ -28,6 +37,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   verbosity: refused(),
   metadata: refused(isEmpty),
   stream_options: own,
+  webhook_url: webhookElsewhere,
   store: own,
   ...LABELS,
 };
@@ -76,7 +86,7 @@ function* lastChunks(job: Job | undefined, said: string, request: WireRequest): 
   if (words.length > said.length) yield chunk(job, { content: words.slice(said.length) });
   yield chunk(job, {}, 'stop');
   const { stream_options: options } = bodyOf(request);
-  const wantsUsage = typeof options === 'object' && options !== null && 'include_usage' in options && isOn(options.include_usage);
+  const wantsUsage = isJsonObject(options) && options.include_usage === true;
   if (wantsUsage) yield { data: { ...headOf(job, 'chat.completion.chunk'), choices: [], usage: usageOf(job) ?? NO_USAGE } };
   yield { data: new PlainText('[DONE]') };
 }

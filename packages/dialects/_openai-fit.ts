@@ -52,6 +52,7 @@ export function fitter({ always = [], rules, files = {} }: Vocabulary): (paramet
       else rule(draft, name, value);
     }
     spellFormat(draft);
+    spellSize(draft);
     if (draft.problems.length > 0) throw refusal(draft.problems);
     return documentOf(draft.members);
   };
@@ -78,14 +79,28 @@ export function refused(isNothing: (value: JsonValue) => boolean = () => false):
   };
 }
 
+/** Both vendors tell of videos only: one by this member, the other by what is set up per account (protocols/lumenfall.md, section 10). */
+export const webhookElsewhere: Rule = (draft, name) => {
+  draft.members.delete(name);
+  refuse(draft, name, 'cannot be honoured here: POST /videos makes whatever any model makes, and tells it');
+};
+
 /** Another name for what models call by one of `targets`. */
 export function renamed(...targets: readonly string[]): Rule {
   return (draft, name, value) => {
     const target = targets.find((known) => Object.hasOwn(draft.properties, known));
     draft.members.delete(name);
-    if (target !== undefined) give(draft, target, value);
+    if (target !== undefined) give(draft, target, typedFor(draft.properties[target], value));
     else refuse(draft, name, noParameter(draft));
   };
+}
+
+/** The vendor writes some numbers as texts (protocols/openai.md, section 6), where models want numbers, or the other way round. */
+function typedFor(schema: JsonValue | undefined, value: JsonValue): JsonValue {
+  const types = isJsonObject(schema) ? [schema.type].flat() : [];
+  if (types.includes('string')) return typeof value === 'number' ? String(value) : value;
+  const isNumeric = types.includes('number') || types.includes('integer');
+  return isNumeric && typeof value === 'string' && /^\d{1,9}(\.\d{1,9})?$/.test(value) ? Number(value) : value;
 }
 
 /** How many: one is what every model makes. */
@@ -96,18 +111,37 @@ export const count: Rule = (draft, name, value) => {
   else if (Number(value) !== 1) refuse(draft, name, `must be 1: model ${JSON.stringify(draft.model.name)} makes one at a time`);
 };
 
-/** `1024x1536`, for models that want the sides apart. */
+/** Pixels such as `1024x1536`, or a shape such as `16:9` (protocols/lumenfall.md, section 4), for models that say it in another way. */
 export const size: Rule = (draft, name, value) => {
-  const [, width, height] = (typeof value === 'string' && /^(\d{1,5})x(\d{1,5})$/.exec(value)) || [];
-  const { properties } = draft;
   draft.members.delete(name);
-  if (width === undefined || height === undefined) refuse(draft, name, 'must be auto, or pixels such as 1024x1024');
-  else if (Object.hasOwn(properties, 'width') && Object.hasOwn(properties, 'height')) {
-    give(draft, 'width', Number(width));
-    give(draft, 'height', Number(height));
-  } else if (Object.hasOwn(properties, 'image_size')) give(draft, 'image_size', { width: Number(width), height: Number(height) });
-  else refuse(draft, name, noParameter(draft));
+  const [, width, height] = (typeof value === 'string' && PIXELS.exec(value)) || [];
+  const isShape = typeof value === 'string' && /^\d{1,2}:\d{1,2}$/.test(value);
+  if (width !== undefined && height !== undefined) givePixels(draft, name, Number(width), Number(height));
+  else if (!isShape) refuse(draft, name, 'must be auto, pixels such as 1024x1024, or a shape such as 16:9');
+  else if (Object.hasOwn(draft.properties, 'aspect_ratio')) give(draft, 'aspect_ratio', value);
+  else refuse(draft, name, `must be auto, or pixels: ${noParameter(draft)}`);
 };
+
+const PIXELS = /^(\d{1,5})x(\d{1,5})$/;
+
+function givePixels(draft: Draft, name: string, width: number, height: number): void {
+  const { properties } = draft;
+  const sizes = valuesOf(properties.resolution);
+  const spelled = sizes.find((known) => known.match(/\d+/g)?.join('x') === `${width}x${height}`);
+  if (Object.hasOwn(properties, 'width') && Object.hasOwn(properties, 'height')) {
+    give(draft, 'width', width);
+    give(draft, 'height', height);
+  } else if (Object.hasOwn(properties, 'image_size')) give(draft, 'image_size', { width, height });
+  else if (spelled !== undefined) give(draft, 'resolution', spelled);
+  else if (sizes.length > 0) refuse(draft, name, `must be one of the model's own sizes: ${sizes.join(', ')}`);
+  else refuse(draft, name, noParameter(draft));
+}
+
+/** The texts that a parameter may be, where it has a list of them. */
+function valuesOf(schema: JsonValue | undefined): readonly string[] {
+  const values = isJsonObject(schema) && Array.isArray(schema.enum) ? schema.enum : [];
+  return values.filter((value) => typeof value === 'string');
+}
 
 /** The formats that results are converted to are those of the model's own parameters. */
 export const format: Rule = (draft, name, value) => moved(draft, name, value, draft.model.outputFormat?.format);
@@ -151,6 +185,15 @@ function spellFormat({ model, members, properties }: Draft): void {
   if (other !== undefined && !schema.enum.includes(given) && schema.enum.includes(other)) members.set(name, toJsonText(other));
 }
 
+/** Some models write `1024*1024`. */
+function spellSize({ members, properties: { size: schema } }: Draft): void {
+  const given: JsonValue = JSON.parse(members.get('size') ?? 'null');
+  if (typeof given !== 'string' || !PIXELS.test(given) || !isJsonObject(schema) || typeof schema.pattern !== 'string') return;
+  const pattern = new RegExp(schema.pattern, 'u');
+  const other = given.replace('x', '*');
+  if (!pattern.test(given) && pattern.test(other)) members.set('size', toJsonText(other));
+}
+
 /** Files are addresses: of their own, as parts of forms, or in objects (protocols/openai.md, sections 4 and 6). */
 function fitFiles(draft: Draft, name: string, targets: readonly string[]): void {
   const text = draft.members.get(name);
@@ -158,7 +201,7 @@ function fitFiles(draft: Draft, name: string, targets: readonly string[]): void 
   const value: JsonValue = JSON.parse(text);
   draft.members.delete(name);
   if (value === null) return;
-  const urls = (Array.isArray(value) ? value : [value]).map(addressIn);
+  const urls = listIn(value).map(addressIn);
   const target = [name, ...targets].find((known) => Object.hasOwn(draft.properties, known));
   if (!urls.every((url) => url !== undefined)) {
     refuse(draft, name, 'must be a file, or {"image_url": "https://… or a data URI"}; files cannot be named by their ids here');
@@ -166,6 +209,13 @@ function fitFiles(draft: Draft, name: string, targets: readonly string[]): void 
   else if (takesList(draft.properties[target])) give(draft, target, urls);
   else if (urls.length === 1) give(draft, target, urls[0] ?? null);
   else refuse(draft, name, `must be one file: model ${JSON.stringify(draft.model.name)} takes no more`);
+}
+
+/** Forms may number the entries of a list (protocols/lumenfall.md, section 9). */
+function listIn(value: JsonValue): readonly JsonValue[] {
+  if (Array.isArray(value)) return value;
+  const isNumbered = isJsonObject(value) && !isEmpty(value) && Object.keys(value).every((name) => /^\d{1,2}$/.test(name));
+  return isNumbered ? Object.values(value) : [value];
 }
 
 function addressIn(value: JsonValue): string | undefined {

@@ -13,7 +13,20 @@ import {
 } from '@claimcheck/core';
 import { brokenStream, failureAnswer, failureBody } from './_openai-errors.ts';
 import { bytesOf, executedModelOf, formatOf, metadataOf, NO_OUTPUT, sizeOf, tokensOf, typedEvent, unixSeconds } from './_openai-facts.ts';
-import { compression, count, fitter, format, isEmpty, LABELS, oneOf, own, type Rule, refused, size } from './_openai-fit.ts';
+import {
+  compression,
+  count,
+  fitter,
+  format,
+  isEmpty,
+  LABELS,
+  oneOf,
+  own,
+  type Rule,
+  refused,
+  size,
+  webhookElsewhere,
+} from './_openai-fit.ts';
 import { bodyOf, ID_PREFIXES } from './_openai-requests.ts';
 
 /** Below the five minutes after which clients on Node's `fetch` give up on a silent answer. */
@@ -26,12 +39,14 @@ const RULES = {
   output_compression: compression,
   response_format: oneOf('url', 'b64_json'),
   partial_images: own,
+  webhook_url: webhookElsewhere,
   media_retention: refused(),
   metadata: refused(isEmpty),
   ...LABELS,
 } as const satisfies Readonly<Record<string, Rule>>;
 
-const PICTURES = ['image', 'images', 'image_url', 'image_urls', 'input_image', 'input_images', 'init_image'];
+/** What models call the pictures that they are given. */
+export const PICTURES = ['image', 'images', 'image_url', 'image_urls', 'input_image', 'input_images', 'init_image'];
 
 export const fitGeneration = fitter({ rules: RULES });
 export const fitEdit = fitter({

@@ -1,5 +1,7 @@
 /** The catalog as both vendors list it (protocols/openai.md, section 5; lumenfall.md, section 8). */
-import { type Answer, AppError, type ModelListing, type WireRequest } from '@claimcheck/core';
+import { type Answer, isJsonObject, type ModelListing, type WireRequest } from '@claimcheck/core';
+import { PICTURES } from './_openai-images.ts';
+import { queryFlag } from './_openai-requests.ts';
 
 /** The vendors tell when a model was made, which nobody knows of a file. */
 const CREATED = 0;
@@ -15,13 +17,8 @@ export function modelAnswer(listing: ModelListing, request: WireRequest): Answer
 }
 
 /** @throws AppError for anything but true and false. */
-export function wantsSchema({ query }: WireRequest): boolean {
-  const given = query.get('schema') ?? 'false';
-  if (given === 'true' || given === '1') return true;
-  if (given === 'false' || given === '0') return false;
-  throw new AppError('invalid_parameters', 'schema must be true or false.', {
-    problems: [{ pointer: '/schema', message: 'must be true or false' }],
-  });
+export function wantsSchema(request: WireRequest): boolean {
+  return queryFlag(request, 'schema');
 }
 
 function modelBody({ model, routes }: ModelListing) {
@@ -35,10 +32,14 @@ function modelBody({ model, routes }: ModelListing) {
     owned_by: name.includes('/') ? name.slice(0, name.indexOf('/')) : 'claimcheck',
     name: title,
     modality: produces,
-    modalities: { input: ['text'], output: [produces] },
+    modalities: { input: takesPictures(model) ? ['text', 'image'] : ['text'], output: [produces] },
     model_status: isAvailable ? 'active' : 'unavailable',
     aliases,
     ...(prices.length > 0 && { starting_price: Math.min(...prices) }),
     providers: routes.filter((route) => route.isAvailable).map(({ route }) => route.provider),
   };
+}
+
+function takesPictures({ parameters: { properties = {} } }: ModelListing['model']): boolean {
+  return isJsonObject(properties) && PICTURES.some((name) => Object.hasOwn(properties, name));
 }

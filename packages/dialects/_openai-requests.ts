@@ -2,10 +2,10 @@
 import {
   AppError,
   type ExactJson,
+  isId,
   isJsonObject,
   type JsonObject,
   type JsonText,
-  type JsonValue,
   membersOf,
   objectFrom,
   type Problem,
@@ -39,10 +39,27 @@ export function bodyOf({ body }: WireRequest): JsonObject {
   throw refusal([{ pointer: '', message: 'must be an object whose members are the request' }]);
 }
 
-/** A member that says yes or no; in forms it is text. */
-export function isOn(value: JsonValue | undefined): boolean {
-  return value === true || value === 'true';
+/** A member that says yes or no, no unless given; in forms it is text. @throws AppError for anything else. */
+export function flagIn(request: WireRequest, name: string): boolean {
+  const { [name]: value = null } = bodyOf(request);
+  if (value === true || value === 'true') return true;
+  if (value === false || value === 'false' || value === null) return false;
+  throw refusal([{ pointer: `/${name}`, message: 'must be true or false' }]);
 }
+
+/** The same of the address line. @throws AppError */
+export function queryFlag({ query }: WireRequest, name: string): boolean {
+  const text = query.get(name) ?? 'false';
+  if (text === 'true' || text === '1') return true;
+  if (text === 'false' || text === '0') return false;
+  throw refusal([{ pointer: `/${name}`, message: 'must be true or false' }]);
+}
+
+/**
+ * Clients ask by this header for a recorded answer, or for one that is made up (protocols/lumenfall.md, section 13): to run the request for money
+ * would be the opposite.
+ */
+const REPLAY = 'x-lumenfall-replay';
 
 type SubmissionOptions = Pick<SubmitOperation, 'fit' | 'wait' | 'webhookMember'>;
 
@@ -51,6 +68,12 @@ export function submission(request: WireRequest, options: SubmissionOptions): Su
   const { model } = bodyOf(request);
   if (typeof model !== 'string' || model === '') {
     throw refusal([{ pointer: '/model', message: 'must name a model; GET /openai/v1/models lists them' }]);
+  }
+  if ((request.header(REPLAY) ?? 'off') !== 'off') {
+    throw new AppError(
+      'invalid_request',
+      `The header ${REPLAY} cannot be honoured, because no answers are recorded here: leave it out, or say off.`,
+    );
   }
   const members = request.body ? membersOf(request.body.text) : new Map<string, JsonText>();
   members.delete('model');
@@ -109,8 +132,9 @@ export function pageQuery({ query }: WireRequest, { after, refused }: PageNames)
       message: usual === undefined ? 'is not supported here: leave it out' : `can only be ${usual} here`,
     });
   }
-  if (problems.length > 0) throw refusal(problems);
   const cursor = withoutPrefix(query.get(after) ?? '');
+  if (cursor !== '' && !isId(cursor)) problems.push({ pointer: `/${after}`, message: 'must be an id that a list has told' });
+  if (problems.length > 0) throw refusal(problems);
   return { limit, ...(cursor !== '' && { cursor }) };
 }
 

@@ -29,10 +29,11 @@ import {
   refuse,
   refused,
   size,
+  webhookElsewhere,
 } from './_openai-fit.ts';
 import { ended } from './_openai-images.ts';
 import { ABILITY_RULES, conversation, isPlainFormat, LENGTH_RULES } from './_openai-messages.ts';
-import { bodyOf, ID_PREFIXES, isOn } from './_openai-requests.ts';
+import { flagIn, ID_PREFIXES } from './_openai-requests.ts';
 
 /** The only tool that there is says what the picture shall be like: as parameters. */
 const tools: Rule = (draft, name, value) => {
@@ -69,6 +70,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   background: own,
   instructions: refused(),
   stream_options: own,
+  webhook_url: webhookElsewhere,
   store: own,
   ...LABELS,
 };
@@ -77,7 +79,7 @@ const RULES: Readonly<Record<string, Rule>> = {
 export const fitResponse = fitter({ rules: RULES, always: ['background'] });
 
 export function isInBackground(request: WireRequest): boolean {
-  return isOn(bodyOf(request).background);
+  return flagIn(request, 'background');
 }
 
 const STATUSES = {

@@ -87,8 +87,8 @@ function outputBody({ state, output = NO_OUTPUT }: Job, baseUrl: string) {
 
 function errorOf(job: Job) {
   if (STATUSES[job.state] !== 'failed') return null;
-  const { code, message } = failureBody(job);
-  return { code, message };
+  const { code, error_code, message } = failureBody(job);
+  return { code, message, error_code };
 }
 
 /** `has_more` is what clients page on by, with the last id they have seen. */

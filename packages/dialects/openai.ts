@@ -22,7 +22,7 @@ import { chunks, completionAnswer, fitChat } from './_openai-chat.ts';
 import { encodeError } from './_openai-errors.ts';
 import { fitEdit, fitGeneration, HELD_SECONDS, pictureEvents, picturesAnswer } from './_openai-images.ts';
 import { modelAnswer, modelList, wantsSchema } from './_openai-models.ts';
-import { bodyOf, ID_PREFIXES, isOn, jobIdOf, pageQuery, submission } from './_openai-requests.ts';
+import { flagIn, ID_PREFIXES, jobIdOf, pageQuery, queryFlag, submission } from './_openai-requests.ts';
 import { createdAnswer, fitResponse, isInBackground, responseAnswer, responseEvents, startingAfter } from './_openai-responses.ts';
 import { contentAnswer, encodeWebhook, fitVideo, videoBody, videoList } from './_openai-videos.ts';
 
@@ -59,7 +59,7 @@ function submitLine({ path, body, decode, encode, events }: SubmitLine): Dialect
     });
   const chosen = (request: WireRequest): DialectRoute => {
     if (isDryRun(request)) return quote;
-    if (!isOn(bodyOf(request).stream)) return result;
+    if (!flagIn(request, 'stream')) return result;
     if (stream) return stream;
     const message = 'must be false: this endpoint has no stream';
     throw new AppError('invalid_parameters', `stream ${message}.`, { problems: [{ pointer: '/stream', message }] });
@@ -182,7 +182,7 @@ function responseLines(base: string): readonly DialectRoute[] {
       decode: (request) => ({ kind: 'cancel', id: jobIdOf(request) }),
       encode: (job, { baseUrl }) => responseAnswer(job, baseUrl),
     }),
-    eitherOf(read, ({ query }) => (isOn(query.get('stream') ?? undefined) ? follow : read)),
+    eitherOf(read, (request) => (queryFlag(request, 'stream') ? follow : read)),
     on('purge', {
       method: 'DELETE',
       path,
