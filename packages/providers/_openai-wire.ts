@@ -166,7 +166,7 @@ function throwRefusal(vendor: Vendor, answer: CallAnswer): never {
   // What jsonOf knows, which includes an answer of 4xx that is not the vendor's.
   jsonOf(answer);
   if (status === 404 && startsRun) throw new TerminalError(wordsOf(vendor, error, otherwise), { isProvidersOnly: true });
-  const isInput = (status === 400 || status === 422) && !(typeof error.code === 'string' && vendor.failureCodes.has(error.code));
+  const isInput = (status === 400 || status === 422) && !hasCodeOf(vendor.failureCodes, error);
   throw refusal(vendor, error, otherwise, isInput ? 'invalid_input' : 'provider_error');
 }
 
@@ -236,8 +236,13 @@ function typeNamed(format: JsonValue | undefined): string | undefined {
   return typeof format === 'string' && /^(png|jpeg|webp|gif|avif)$/.test(format) ? `image/${format}` : undefined;
 }
 
-function isRefusal({ refusalCodes }: Vendor, { code }: JsonObject): boolean {
-  return typeof code === 'string' && refusalCodes.has(code);
+function isRefusal({ refusalCodes }: Vendor, error: JsonObject): boolean {
+  return hasCodeOf(refusalCodes, error);
+}
+
+/** Gateways that serve the clients of both write Lumenfall's code beside OpenAI's (protocols/lumenfall.md, section 11). */
+function hasCodeOf(codes: ReadonlySet<string>, { code, error_code: other }: JsonObject): boolean {
+  return [code, other].some((known) => typeof known === 'string' && codes.has(known));
 }
 
 function wordsOf({ key }: Vendor, { message }: JsonObject, otherwise: string): string {

@@ -197,6 +197,13 @@ describe('errors', () => {
     [400, error('size is odd', 'INVALID_REQUEST'), 'TerminalError', 'invalid_input', 'size is odd'],
     [400, error('not this', 'CONTENT_POLICY_VIOLATION'), 'TerminalError', 'content_refused', 'not this'],
     [
+      400,
+      { error: { message: 'not this', code: 'content_policy_violation', error_code: 'CONTENT_POLICY_VIOLATION' } },
+      'TerminalError',
+      'content_refused',
+      'not this',
+    ],
+    [
       401,
       error('who', 'AUTHENTICATION_FAILED'),
       'TerminalError',
