@@ -1,13 +1,25 @@
 /** The HTTP application: mounts every dialect's route table, files and health. Works without a socket: `app.request(…)`. */
-import { AppError, type Catalog, type Dialect, type DialectRoute, type Log, type Operations, PUBLIC_OPERATIONS } from '@claimcheck/core';
-import type { Engine, Receive, Router } from '@claimcheck/engine';
+import {
+  AppError,
+  type Catalog,
+  type Dialect,
+  type DialectRoute,
+  type Log,
+  type OperationKind,
+  type Operations,
+  PUBLIC_OPERATIONS,
+} from '@claimcheck/core';
+import type { Engine, KeyOwner, Receive, Router } from '@claimcheck/engine';
 import { type Context, Hono } from 'hono';
 import { toResponse } from './answer.ts';
 import { toAppError } from './app-error.ts';
 import { authenticate } from './authenticate.ts';
+import { type Bodies, openBodies } from './bodies.ts';
+import { bringFiles } from './brought-files.ts';
 import { answerCallback } from './callbacks.ts';
 import { serveFile } from './files.ts';
 import { perform } from './perform.ts';
+import { receiveUpload } from './perform-uploads.ts';
 import { performPublic } from './perform-webhooks.ts';
 import { readWireRequest } from './wire-request.ts';
 
@@ -26,8 +38,11 @@ export interface AppDeps {
   readonly closing: AbortSignal;
 }
 
+type OpenDeps = AppDeps & { readonly bodies: Bodies };
+
 /** Builds the application. Nothing is started; the engine must be open. */
-export function createApp(deps: AppDeps): Hono {
+export function createApp(options: AppDeps): Hono {
+  const deps: OpenDeps = { ...options, bodies: openBodies({ closing: options.closing }) };
   // Some clients put a slash too many between a base address and a path, or behind it.
   const app = new Hono({ getPath: ({ url }) => getPath(url) });
   const native = deps.dialects.find(({ name }) => name === 'native');
@@ -51,7 +66,8 @@ export function createApp(deps: AppDeps): Hono {
   });
   mountGet(app, deps, native, '/files/:token/:name', (c) => serveFile(c, deps.engine.assets, c.req.param('token') ?? ''));
 
-  mountCallbacks(app, deps, native);
+  mountOnly(app, deps, native, 'POST', '/callbacks/:provider/:token', (c) => answerCallback(c, deps));
+  mountOnly(app, deps, native, 'PUT', '/uploads/:token', (c) => receiveUpload(c, { ...deps, uploads: deps.engine.uploads }));
 
   // The native one last: where a model's name may stand in its paths, so may any path of the others.
   for (const dialect of deps.dialects) {
@@ -94,12 +110,11 @@ function mountGet(app: Hono, deps: AppDeps, native: Dialect, path: string, handl
   );
 }
 
-function mountCallbacks(app: Hono, deps: AppDeps, native: Dialect): void {
-  const path = '/callbacks/:provider/:token';
-  app.post(path, (c) => answerCallback(c, deps));
+function mountOnly(app: Hono, deps: AppDeps, native: Dialect, method: 'POST' | 'PUT', path: string, handler: Handler): void {
+  app.on(method, path, handler);
   app.all(
     path,
-    refuseMethod(deps, () => native, ['POST']),
+    refuseMethod(deps, () => native, [method]),
   );
 }
 
@@ -118,7 +133,7 @@ function mountProxy(app: Hono, deps: AppDeps, dialect: Dialect): void {
 }
 
 /** `tellerOf` names the dialect that tells of errors below a path. */
-function mount(app: Hono, deps: AppDeps, dialect: Dialect, tellerOf: (path: string) => Dialect): void {
+function mount(app: Hono, deps: OpenDeps, dialect: Dialect, tellerOf: (path: string) => Dialect): void {
   // Lines of one path together, so that a known path with another method is told so before a wider path may match.
   for (const [path, routes] of Map.groupBy(dialect.routes, ({ path }) => path)) {
     for (const route of routes) {
@@ -147,20 +162,45 @@ function refuseMethod(deps: AppDeps, tellerOf: (path: string) => Dialect, method
   };
 }
 
-async function handle(deps: AppDeps, dialect: Dialect, route: DialectRoute, c: Context): Promise<Response> {
+async function handle(deps: OpenDeps, dialect: Dialect, route: DialectRoute, c: Context): Promise<Response> {
   const isPublic = PUBLIC_OPERATIONS.has(route.operation);
   const owner = isPublic ? undefined : await authenticate(deps.engine.keys, (name) => c.req.header(name));
-  const request = await readWireRequest(c, { body: route.body, ...(deps.publicUrl !== undefined && { publicUrl: deps.publicUrl }) });
   const signal = AbortSignal.any([c.req.raw.signal, deps.closing]);
-  const operation = route.decode(request);
-  const { outcome, isReplay } =
-    owner === undefined
-      ? { outcome: await performPublic(deps.engine, operation), isReplay: false }
-      : await perform(deps, { ...owner, dialect: dialect.name, request, signal }, operation);
+  const { request, outcome, isReplay } = await performed(deps, dialect, route, { c, owner, signal });
   const response = await toResponse(route.encode(outcome, request), answerContext(deps, c, signal));
   nameRequest(response, requestIdOf(outcome));
   if (isReplay) response.headers.set('idempotent-replayed', 'true');
   return response;
+}
+
+interface Call {
+  readonly c: Context;
+  /** Undefined where anybody may call. */
+  readonly owner: KeyOwner | undefined;
+  readonly signal: AbortSignal;
+}
+
+/** Bodies of these bring files as data URIs. */
+const ABOUT_JOBS: ReadonlySet<string> = new Set<OperationKind>(['submit', 'stream', 'quote']);
+
+async function performed(deps: OpenDeps, dialect: Dialect, route: DialectRoute, { c, owner, signal }: Call) {
+  const { bodies, engine, log, publicUrl } = deps;
+  const reading = { body: route.body, bodies, ...(publicUrl !== undefined && { publicUrl }) };
+  if (!owner) {
+    const request = await readWireRequest(c, reading);
+    return { request, outcome: await performPublic(engine, route.decode(request)), isReplay: false };
+  }
+  const { uploads } = engine;
+  const files = bringFiles({ uploads, callerId: owner.callerId, log });
+  try {
+    const request = await readWireRequest(c, { ...reading, files: { ...files, uploads, isForJob: ABOUT_JOBS.has(route.operation) } });
+    const operation = route.decode(request);
+    return { request, ...(await perform(deps, { ...owner, dialect: dialect.name, request, files, signal }, operation)) };
+  } catch (error) {
+    // Only for a refusal: after any other error nobody knows whether there is a job that needs them.
+    if (error instanceof AppError) await files.discard();
+    throw error;
+  }
 }
 
 /** Any error in the dialect's own envelope. What is not meant for clients is logged and answered as an internal error. */
@@ -185,6 +225,8 @@ function nameRequest({ headers }: Response, id: string | undefined): void {
 }
 
 function requestIdOf(outcome: Operations[keyof Operations]['outcome']): string | undefined {
+  // Uploads have ids too.
+  if ('token' in outcome) return undefined;
   if ('id' in outcome) return outcome.id;
   return 'job' in outcome ? outcome.job.id : undefined;
 }

@@ -35,6 +35,8 @@ export interface BodiesOptions {
 export const BODY_BYTES_MAX = 32 * 1024 * 1024;
 /** Bytes of all other JSON: parsing and checking it holds everybody else up. */
 export const JSON_BYTES_MAX = 1024 * 1024;
+/** Of a form: headers of all its parts, and what stands between them. */
+export const FORM_OVERHEAD_BYTES = 1024 * 1024;
 /** Of one body; beyond it counts against {@link TOGETHER_BYTES_MAX}. */
 const FREE_BYTES = JSON_BYTES_MAX;
 /** Two of the largest at a time. Reading one takes its size several times over. */
@@ -55,6 +57,11 @@ interface Reading {
   waitingSince: number | undefined;
   isGivenUp: boolean;
   giveUp(): void;
+}
+
+/** Bytes of the largest request there can be where files may have so many. */
+export function largestBody(fileBytesMax: number): number {
+  return Math.max(BODY_BYTES_MAX, fileBytesMax + JSON_BYTES_MAX + FORM_OVERHEAD_BYTES);
 }
 
 export function openBodies({ clock = systemClock, closing }: BodiesOptions): Bodies {

@@ -7,12 +7,12 @@
 export interface InlinedFile {
   /** As the URI says; undefined when it says nothing. */
   readonly contentType: string | undefined;
-  /** Not decoded, without padding, and known to be right. */
-  readonly base64: Buffer;
+  /** Of the text. */
+  readonly characters: number;
+  /** Not decoded, without padding; undefined when it is not right. */
+  readonly base64: Buffer | undefined;
 }
 
-/** Shorter ones stay where they are: an address and a file of its own would cost more. */
-export const INLINE_CHARACTERS_MAX = 1_024;
 /** Of what stands before the base64. */
 const HEAD_CHARACTERS_MAX = 256;
 /** Multiples of four characters can be decoded by themselves. */
@@ -25,21 +25,22 @@ const PADDING = 0x3d;
 const START = '"data:';
 
 /**
- * The document with each text that is a base64 data URI of more than {@link INLINE_CHARACTERS_MAX} characters replaced by what `addressOf` says
- * of it; the same document when there is none. What is no valid JSON stays so.
+ * The document with each text that is a base64 data URI replaced by what `replace` says of it, and left where that says nothing; the same
+ * document when nothing is replaced. What is no valid JSON stays so.
  */
-export async function liftDataUris(json: Buffer, addressOf: (file: InlinedFile) => Promise<string>): Promise<Buffer> {
+export async function liftDataUris(json: Buffer, replace: (file: InlinedFile) => Promise<string | undefined>): Promise<Buffer> {
   const kept: Uint8Array[] = [];
   let keptUntil = 0;
   for (let at = json.indexOf(START); at >= 0; at = json.indexOf(START, at + START.length)) {
     // In valid JSON, a quote that no backslash stands before and that text follows is one that begins a text.
     if (json[at - 1] === BACKSLASH) continue;
     const end = json.indexOf(QUOTE, at + START.length);
-    if (end - at <= INLINE_CHARACTERS_MAX || json[end - 1] === BACKSLASH || isKey(json, end)) continue;
+    if (end < 0) break;
+    if (json[end - 1] === BACKSLASH || isKey(json, end)) continue;
     const file = inlinedFile(json.subarray(at, end + 1));
-    if (!file) continue;
-    const address = Buffer.from(JSON.stringify(await addressOf(file)));
-    kept.push(json.subarray(keptUntil, at), address);
+    const replacement = file && (await replace(file));
+    if (replacement === undefined) continue;
+    kept.push(json.subarray(keptUntil, at), Buffer.from(JSON.stringify(replacement)));
     keptUntil = end + 1;
     at = end - START.length;
   }
@@ -47,12 +48,12 @@ export async function liftDataUris(json: Buffer, addressOf: (file: InlinedFile) 
 }
 
 /** The bytes of a file, a few at a time. */
-export async function* decoded({ base64 }: InlinedFile): AsyncIterable<Uint8Array> {
+export async function* decoded(base64: Buffer): AsyncIterable<Uint8Array> {
   for (let at = 0; at < base64.length; at += STEP_CHARACTERS) yield decode(base64.subarray(at, at + STEP_CHARACTERS));
 }
 
 /** The first bytes of a file: three quarters of as many characters. */
-export function firstBytes({ base64 }: InlinedFile, characters: number): Uint8Array {
+export function firstBytes(base64: Buffer, characters: number): Uint8Array {
   return decode(base64.subarray(0, characters));
 }
 
@@ -75,7 +76,7 @@ function inlinedFile(quoted: Buffer): InlinedFile | undefined {
   if (!uri || !match) return undefined;
   const [{ length }, type = ''] = match;
   const base64 = withoutPadding(uri.subarray(length));
-  return isBase64(base64) ? { contentType: type.trim() || undefined, base64 } : undefined;
+  return { contentType: type.trim() || undefined, characters: uri.length, base64: isBase64(base64) ? base64 : undefined };
 }
 
 /** Some clients escape slashes, and break lines. */

@@ -3,6 +3,7 @@ import type { Catalog, Dialect, Log, Running } from '@claimcheck/core';
 import type { Engine } from '@claimcheck/engine';
 import type { OpenedProviders } from '@claimcheck/providers';
 import { createApp } from './app.ts';
+import { largestBody } from './bodies.ts';
 import type { ApiVariables } from './config.ts';
 import { listen } from './server.ts';
 
@@ -42,7 +43,8 @@ export async function startApi({
     closing: closing.signal,
     ...(variables.PUBLIC_URL !== undefined && { publicUrl: variables.PUBLIC_URL }),
   });
-  const listening = await listen(app, { host: variables.HOST, port: variables.PORT });
+  const bodyBytesMax = largestBody(engine.uploads.bytesMax);
+  const listening = await listen(app, { host: variables.HOST, port: variables.PORT, bodyBytesMax });
   log.info({ url: listening.url }, 'api listens');
   return {
     url: listening.url,

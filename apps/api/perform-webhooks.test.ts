@@ -3,9 +3,9 @@ import { newId, systemClock } from '@claimcheck/core';
 import { signatureHeader } from '@claimcheck/engine';
 import { Webhook } from 'standardwebhooks';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { JSON_BYTES_MAX } from './bodies.ts';
 import { performPublic } from './perform-webhooks.ts';
 import { jsonBody, jsonOf, ORIGIN, startTestService, type TestService } from './testing/service.ts';
-import { BODY_BYTES_MAX } from './wire-request.ts';
 
 let service: TestService;
 beforeAll(async () => {
@@ -83,7 +83,7 @@ test.each([
   [jsonBody({ grace_seconds: 604_801 }), 400, 'invalid_parameters'],
   [jsonBody('{"grace_seconds":'), 400, 'invalid_json'],
   [{ method: 'POST', headers: { 'content-type': 'text/plain' }, body: '{}' }, 415, 'unsupported_media_type'],
-  [jsonBody(' '.repeat(BODY_BYTES_MAX + 1)), 413, 'payload_too_large'],
+  [jsonBody(' '.repeat(JSON_BYTES_MAX + 1)), 413, 'payload_too_large'],
 ])('a rotation that cannot be understood says why and rotates nothing (%#)', async (init, wantedStatus, code) => {
   const { call } = await aClient();
   const before = (await call(SECRET)).body;

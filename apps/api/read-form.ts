@@ -1,5 +1,5 @@
 /** Reads forms: files are stored while they are read, and stand among the fields as their addresses. */
-import { AppError, type JsonText, type Upload } from '@claimcheck/core';
+import { AppError, type JsonText, jsonPointer, type Upload } from '@claimcheck/core';
 import type { IncomingFile } from '@claimcheck/engine';
 import { Busboy, type BusboyFileStream, type BusboyInstance } from '@fastify/busboy';
 import type { BodyLease } from './bodies.ts';
@@ -10,6 +10,8 @@ export interface ReadForm {
   readonly text: JsonText;
   /** By the names of their parts, without `[]`. */
   readonly uploads: ReadonlyMap<string, readonly Upload[]>;
+  /** The same for a form with the same contents, however it was sent: files stand in it as their hashes. */
+  readonly fingerprint: string;
 }
 
 export interface FormOptions {
@@ -56,7 +58,7 @@ export async function readMultipart(options: FormOptions): Promise<ReadForm> {
       const file = await fileIn(stream, fileName);
       if (file) part.upload = await storeFile({ fileName, contentType, chunks: file });
     } catch (error) {
-      fail(error);
+      fail(namingPart(error, part.name));
     }
   }
 
@@ -112,11 +114,12 @@ export async function readMultipart(options: FormOptions): Promise<ReadForm> {
 }
 
 /** A form that is all text. @throws AppError. */
-export function readUrlEncoded(text: string): ReadForm {
-  const fields = Array.from(new URLSearchParams(text), ([name, value]) => ({ name, value }));
+export function readUrlEncoded(form: string): ReadForm {
+  const fields = Array.from(new URLSearchParams(form), ([name, value]) => ({ name, value }));
   if (fields.length > FIELDS_MAX) throw tooMany('fields', FIELDS_MAX);
   if (fields.some(({ name }) => name === '')) throw nameless();
-  return { text: objectOfFields(fields), uploads: new Map() };
+  const text = objectOfFields(fields);
+  return { text, uploads: new Map(), fingerprint: text };
 }
 
 const BROKEN = 'The form cannot be read: it ends before its last boundary, or is not what its content type says.';
@@ -156,14 +159,32 @@ async function fileIn(stream: AsyncIterable<Uint8Array>, fileName: string): Prom
 
 function formOf(parts: readonly Part[], addressOf: (upload: Upload) => string): ReadForm {
   const uploads = new Map<string, Upload[]>();
-  const fields = parts.flatMap((part): Field[] => {
-    if ('value' in part) return [part];
-    if (!part.upload) return [];
+  for (const part of parts) {
+    if ('value' in part || !part.upload) continue;
     const name = listName(part.name);
     uploads.set(name, [...(uploads.get(name) ?? []), part.upload]);
-    return [{ name: part.name, value: addressOf(part.upload) }];
+  }
+  return { text: objectOfParts(parts, addressOf), uploads, fingerprint: objectOfParts(parts, ({ sha256 }) => `sha256:${sha256}`) };
+}
+
+function objectOfParts(parts: readonly Part[], textOfFile: (upload: Upload) => string): JsonText {
+  return objectOfFields(
+    parts.flatMap((part): Field[] => {
+      if ('value' in part) return [part];
+      return part.upload ? [{ name: part.name, value: textOfFile(part.upload) }] : [];
+    }),
+  );
+}
+
+/** What is wrong with a file is told of its part. */
+function namingPart(error: unknown, name: string): unknown {
+  if (!(error instanceof AppError)) return error;
+  const { code, message, retryAfterSeconds, cause } = error;
+  return new AppError(code, `The field ${JSON.stringify(name)} of the form: ${message}`, {
+    problems: [{ pointer: jsonPointer([listName(name)]), message }],
+    ...(retryAfterSeconds !== undefined && { retryAfterSeconds }),
+    cause,
   });
-  return { text: objectOfFields(fields), uploads };
 }
 
 function nameless(): AppError {

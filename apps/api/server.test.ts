@@ -1,10 +1,10 @@
 import { once } from 'node:events';
 import { type Log, StartError } from '@claimcheck/core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { JSON_BYTES_MAX, largestBody } from './bodies.ts';
 import { type Listening, listen } from './server.ts';
 import { connectRaw, exchange, parseAnswer } from './testing/raw-http.ts';
 import { MODEL, startTestService, type TestService } from './testing/service.ts';
-import { BODY_BYTES_MAX } from './wire-request.ts';
 
 const BODY = '{"prompt":"x"}';
 
@@ -100,8 +100,8 @@ function submissionWith(fields: string): string {
 }
 
 describe('a body that is too large', () => {
-  const head = (fields: string) =>
-    `POST /v2/${MODEL} HTTP/1.1\r\nHost: x\r\nx-api-key: ${service.key}\r\ncontent-type: application/json\r\n${fields}\r\n`;
+  const head = (fields: string, path = `/v2/${MODEL}`) =>
+    `POST ${path} HTTP/1.1\r\nHost: x\r\nx-api-key: ${service.key}\r\ncontent-type: application/json\r\n${fields}\r\n`;
 
   test('and never ends is cut off', async () => {
     using connection = await connectRaw(listening.url);
@@ -128,8 +128,8 @@ describe('a body that is too large', () => {
     const failures: Error[] = [];
     socket.on('error', (error) => failures.push(error));
     socket.pause();
-    const length = 5 * BODY_BYTES_MAX;
-    connection.send(head(`content-length: ${length}\r\n`));
+    const length = 5 * JSON_BYTES_MAX;
+    connection.send(head(`content-length: ${length}\r\n`, '/v2/webhooks/test'));
     await new Promise((resolve) => socket.write(Buffer.alloc(length, 0x20), resolve));
     socket.resume();
     expect(await connection.until('payload_too_large')).toMatch(/^HTTP\/1\.1 413 /);
@@ -138,7 +138,7 @@ describe('a body that is too large', () => {
 
   test('is refused before it is sent, where the client asks first', async () => {
     using connection = await connectRaw(listening.url);
-    connection.send(head(`content-length: ${BODY_BYTES_MAX + 1}\r\nexpect: 100-continue\r\n`));
+    connection.send(head(`content-length: ${largestBody(service.engine.uploads.bytesMax) + 1}\r\nexpect: 100-continue\r\n`));
     expect(await connection.until('payload_too_large')).toMatch(/^HTTP\/1\.1 413 /);
   });
 

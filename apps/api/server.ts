@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { StartError, systemClock } from '@claimcheck/core';
 import { getRequestListener, RequestError } from '@hono/node-server';
 import type { Hono } from 'hono';
-import { BODY_BYTES_MAX } from './wire-request.ts';
+import { BODY_BYTES_MAX } from './bodies.ts';
 
 export interface Listening {
   /** The origin to call, such as http://127.0.0.1:8080. */
@@ -14,9 +14,9 @@ export interface Listening {
 }
 
 const SERVER_LIMITS = {
-  // A client has this long for its headers, and for its whole request. Answers may take longer: long polls and event streams.
+  // A client has this long for its headers. How long its body may take depends on its size, see `bodies.ts`.
   headersTimeout: 10_000,
-  requestTimeout: 30_000,
+  requestTimeout: 0,
   connectionsCheckingInterval: 5_000,
   keepAliveTimeout: 65_000,
 };
@@ -24,8 +24,16 @@ const SERVER_LIMITS = {
 const DRAIN_MS = 3_000;
 const CONNECTIONS_MAX = 20_000;
 
+export interface ListenOptions {
+  readonly host: string;
+  readonly port: number;
+  /** A client that asks before it sends more is refused; 32 MiB unless given. */
+  readonly bodyBytesMax?: number;
+}
+
 /** @throws StartError when the port cannot be had. */
-export async function listen(app: Hono, options: { readonly host: string; readonly port: number }): Promise<Listening> {
+export async function listen(app: Hono, options: ListenOptions): Promise<Listening> {
+  const { bodyBytesMax = BODY_BYTES_MAX } = options;
   const server = createServer(SERVER_LIMITS);
   server.maxConnections = CONNECTIONS_MAX;
   let isClosing = false;
@@ -40,7 +48,7 @@ export async function listen(app: Hono, options: { readonly host: string; readon
   });
   server.on('checkContinue', (incoming, outgoing) => {
     // A client that asks before it sends is spared a body that would be refused.
-    if (!(Number(incoming.headers['content-length']) > BODY_BYTES_MAX)) outgoing.writeContinue();
+    if (!(Number(incoming.headers['content-length']) > bodyBytesMax)) outgoing.writeContinue();
     server.emit('request', incoming, outgoing);
   });
   await new Promise<void>((resolve, reject) => {

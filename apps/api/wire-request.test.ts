@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { BODY_BYTES_MAX, JSON_BYTES_MAX } from './bodies.ts';
 import { jsonBody, jsonOf, MODEL, startTestService, type TestService } from './testing/service.ts';
-import { BODY_BYTES_MAX } from './wire-request.ts';
 
 let service: TestService;
 beforeAll(async () => {
@@ -153,11 +153,11 @@ describe('a body may be large', () => {
   const ofLength = (length: number) => `{"prompt":"${'x'.repeat(length - '{"prompt":""}'.length)}"}`;
 
   test('up to its bound', async () => {
-    expect((await send(ofLength(BODY_BYTES_MAX))).status).toBe(200);
+    expect((await send(ofLength(JSON_BYTES_MAX))).status).toBe(200);
   });
 
   test('but not one byte more', async () => {
-    const response = await send(ofLength(BODY_BYTES_MAX + 1));
+    const response = await send(ofLength(JSON_BYTES_MAX + 1));
     expect(response.status).toBe(413);
     expect(await jsonOf(response)).toMatchObject({ code: 'payload_too_large' });
   });

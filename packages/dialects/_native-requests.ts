@@ -112,7 +112,8 @@ function pageQuery<Known extends string>({ query }: WireRequest, stateName?: str
 
   const stateText = stateName === undefined ? null : query.get(stateName);
   const state = states.find((known) => known === stateText?.toUpperCase());
-  if (stateName !== undefined && stateText !== null && state === undefined) problems.push(problem(stateName, `one of ${states.join(', ')}`, stateText));
+  if (stateName !== undefined && stateText !== null && state === undefined)
+    problems.push(problem(stateName, `one of ${states.join(', ')}`, stateText));
 
   if (limit === undefined || problems.length > 0) refuse(problems);
   // Clients that keep the cursor in a variable send it empty for the first page.

@@ -39,6 +39,7 @@ import {
   WEBHOOK_OPTION_NAMES,
   wantsLogs,
 } from './_native-requests.ts';
+import { uploadRoutes } from './_native-uploads.ts';
 import { encodeWebhook } from './_native-webhook.ts';
 import { webhookRoutes } from './_native-webhooks.ts';
 
@@ -111,6 +112,7 @@ const routes: readonly DialectRoute[] = [
   ...deliveryRoutes,
   ...webhookRoutes,
   ...modelRoutes,
+  ...uploadRoutes,
   on('submit', {
     method: 'POST',
     path: '/v2/:model{.+}',

@@ -52,7 +52,7 @@ export type { JobReference } from './storage/jobs.ts';
 export { MigrationError } from './storage/migrate.ts';
 export type { Submitted } from './submit.ts';
 export type { RunningSweep, Sweep, SweepReport } from './sweep.ts';
-export type { AnnouncedFile, Arrival, DraftedFile, IncomingFile, UploadSettings, Uploads } from './uploads.ts';
+export type { AnnouncedFile, Arrival, IncomingFile, UploadSettings, Uploads } from './uploads.ts';
 export type { WebhookSecrets } from './webhook-secrets.ts';
 export { type SignedMessage, signatureHeader, type WebhookSigner } from './webhook-signature.ts';
 

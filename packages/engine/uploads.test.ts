@@ -322,14 +322,17 @@ describe.each(['a folder', 'a bucket'])('with files in %s', (kind) => {
     });
   });
 
-  test('a draft says what the address of a file will be', async () => {
-    const { uploads } = owned.engine;
-    const draft = await uploads.draft(PNG, 'image/jpeg');
-    expect(draft).toEqual({ token: expect.stringMatching(/^[A-Za-z0-9_-]{43}$/), fileName: 'file.png' });
-    expect(await uploads.draft(NOISE, 'audio/basic')).toMatchObject({ fileName: 'file' });
-    expect(await owned.sql`select from uploads`).toHaveLength(0);
-    const upload = await uploads.store(callerId, { ...draft, contentType: 'image/jpeg', chunks: once(PNG) });
-    expect(upload).toMatchObject({ ...draft, contentType: 'image/png' });
+  test.each([
+    ['a picture', PNG, 'image/png', 'file.png'],
+    ['a picture of another format than is said', PNG, 'image/jpeg', 'file.png'],
+    ['a picture of which nothing is said', PNG, undefined, 'file.png'],
+    ['what only its sender knows', NOISE, 'model/gltf-binary', 'file'],
+    ['what nobody knows', NOISE, 'application/octet-stream', 'file'],
+    ['a page that is no picture', PAGE, 'image/png', undefined],
+    ['noise that is no picture', NOISE, 'image/png', undefined],
+    ['a page of which nothing is said', PAGE, undefined, 'file'],
+  ])('a name is found for %s, where there is one', async (_what, head, contentType, name) => {
+    expect(await owned.engine.uploads.nameFor(head, contentType)).toBe(name);
   });
 });
 

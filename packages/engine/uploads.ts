@@ -37,12 +37,7 @@ export interface AnnouncedFile {
   readonly bytes?: number;
 }
 
-/** What the address of a file is made of, before there is one. */
-export type DraftedFile = Pick<Upload, 'token' | 'fileName'>;
-
 export interface IncomingFile extends Omit<AnnouncedFile, 'bytes'> {
-  /** The token that its address is to have; a new one unless given. */
-  readonly token?: string;
   /** Read once, and no faster than they are stored. */
   readonly chunks: AsyncIterable<Uint8Array>;
 }
@@ -63,8 +58,8 @@ export interface Uploads extends UploadSettings {
    * @throws AppError `payload_too_large`, `invalid_request` for no bytes at all; whatever the chunks throw.
    */
   receive(token: string, chunks: AsyncIterable<Uint8Array>, contentType?: string): Promise<Arrival>;
-  /** A token, and a name that fits the type of a file of which these are the first bytes. Nothing is stored: that is for {@link store}. */
-  draft(head: Uint8Array, contentType?: string): Promise<DraftedFile>;
+  /** A name for a file that begins with these bytes; undefined when they are not what `contentType` says. */
+  nameFor(head: Uint8Array, contentType?: string): Promise<string | undefined>;
   /** Announces a file and takes its bytes. When it throws, which it does like both of these, nothing is left. */
   store(callerId: string, file: IncomingFile): Promise<Upload>;
   read(reference: UploadReference): Promise<Upload | undefined>;
@@ -99,10 +94,10 @@ export function makeUploads(context: UploadsContext, settings: UploadSettings): 
 
   const tooLarge = () => new AppError('payload_too_large', `A file may have ${bytesMax} bytes at most.`);
 
-  async function insert(callerId: string, files: readonly (AnnouncedFile & { readonly token?: string })[]): Promise<readonly Upload[]> {
-    const uploads = files.map(({ fileName, contentType, token = newUploadToken() }) => ({
+  async function insert(callerId: string, files: readonly AnnouncedFile[]): Promise<readonly Upload[]> {
+    const uploads = files.map(({ fileName, contentType }) => ({
       id: newId(clock),
-      token,
+      token: randomBytes(TOKEN_BYTES).toString('base64url'),
       fileName: plainFileName(fileName),
       contentType: plainType(contentType) ?? UNKNOWN_TYPE,
     }));
@@ -122,7 +117,7 @@ export function makeUploads(context: UploadsContext, settings: UploadSettings): 
       if (bytes > bytesMax) throw tooLarge();
       if (chunk.byteLength > 0) yield chunk;
     }
-    if (bytes === 0) throw new AppError('invalid_request', 'The file is empty: its bytes must be sent as they are, as the body.');
+    if (bytes === 0) throw new AppError('invalid_request', 'The file is empty: it must have one byte at least.');
   }
 
   /** Not kept when another was faster, or the upload has expired meanwhile. */
@@ -162,9 +157,11 @@ export function makeUploads(context: UploadsContext, settings: UploadSettings): 
       if (written.isKept) return { kind: 'stored', upload: stored };
       return stored.sha256 === written.sha256 ? { kind: 'known', upload: stored } : { kind: 'different' };
     },
-    async draft(head, contentType) {
-      const type = await typeOf(head, [plainType(contentType)]);
-      return { token: newUploadToken(), fileName: type?.extension === undefined ? NAMELESS : `${NAMELESS}.${type.extension}` };
+    async nameFor(head, contentType) {
+      const said = plainType(contentType);
+      const type = await (said === undefined || said === UNKNOWN_TYPE ? typeOf(head, []) : judgeType(head, [said]));
+      if (said !== undefined && said !== UNKNOWN_TYPE && !type) return undefined;
+      return type?.extension === undefined ? NAMELESS : `${NAMELESS}.${type.extension}`;
     },
     async store(callerId, { chunks, ...file }) {
       const [announced] = await insert(callerId, [file]);
@@ -207,10 +204,6 @@ export async function removeUploads(
 /** What the client says of its own file is only believed where the bytes do not say otherwise. */
 async function typeOf(head: Uint8Array, told: readonly (string | undefined)[]): Promise<MediaType | undefined> {
   return (await judgeType(head, told)) ?? judgeType(head, []);
-}
-
-function newUploadToken(): string {
-  return randomBytes(TOKEN_BYTES).toString('base64url');
 }
 
 /** A name that can be part of an address and of a header. */

@@ -8,11 +8,12 @@ import { join } from 'node:path';
 import { loadCatalog } from '@claimcheck/catalog';
 import type { Catalog, Log, Model } from '@claimcheck/core';
 import { loadDialects, webhookEncoder, webhookSigner } from '@claimcheck/dialects';
-import { type Engine, newSecretKey, openEngine, parseAllowList, parseSecretKeys } from '@claimcheck/engine';
+import { type Engine, newSecretKey, openEngine, parseAllowList, parseSecretKeys, type UploadSettings } from '@claimcheck/engine';
 import { createTestDatabase, type TestDatabase } from '@claimcheck/engine/testing';
 import { loadProviders, openProviders } from '@claimcheck/providers';
 import type { Hono } from 'hono';
 import { createApp } from '../app.ts';
+import { largestBody } from '../bodies.ts';
 import { type Listening, listen } from '../server.ts';
 
 export const MODEL = 'hidream-l1-fast';
@@ -35,6 +36,8 @@ export interface ServiceOptions {
   /** As WEBHOOK_ALLOW_NETWORKS; the loopback addresses unless given. */
   readonly webhookAllow?: string;
   readonly log?: Log;
+  /** As UPLOAD_BYTES_MAX and UPLOAD_TTL_SECONDS. */
+  readonly uploads?: UploadSettings;
 }
 
 export interface TestService extends AsyncDisposable {
@@ -76,6 +79,7 @@ export async function startTestService(options: ServiceOptions = {}): Promise<Te
     secretKeys: parseSecretKeys(newSecretKey()) ?? [],
     // The receivers of tests are there.
     webhookAllow: parseAllowList(options.webhookAllow ?? '127.0.0.1,::1').allow,
+    ...(options.uploads && { uploads: options.uploads }),
     log,
   });
   started.defer(() => engine.close());
@@ -124,7 +128,7 @@ export async function startTestService(options: ServiceOptions = {}): Promise<Te
       return id;
     },
     async listen() {
-      const listening = await listen(app, { host: '127.0.0.1', port: 0 });
+      const listening = await listen(app, { host: '127.0.0.1', port: 0, bodyBytesMax: largestBody(engine.uploads.bytesMax) });
       running.defer(() => listening.close());
       return listening;
     },
