@@ -4,6 +4,8 @@ import { listen } from '@claimcheck/engine/testing';
 export interface Received {
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
   readonly body: Record<string, unknown>;
+  /** As it came: what is signed. */
+  readonly text: string;
 }
 
 export interface Receiver extends AsyncDisposable {
@@ -17,7 +19,8 @@ export async function startReceiver(): Promise<Receiver> {
     const chunks: Buffer[] = [];
     request.on('data', (chunk) => chunks.push(chunk));
     request.on('end', () => {
-      received.push({ headers: request.headers, body: JSON.parse(Buffer.concat(chunks).toString()) });
+      const text = Buffer.concat(chunks).toString();
+      received.push({ headers: request.headers, body: JSON.parse(text), text });
       // Without a body, as the README's own receiver answers.
       response.end();
     });
