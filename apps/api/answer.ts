@@ -20,7 +20,8 @@ export async function toResponse(answer: Answer, context: AnswerContext): Promis
   const headers = new Headers(answer.headers);
   switch (body.kind) {
     case 'json':
-      headers.set('content-type', 'application/json');
+      // Some vendors have a type of their own for errors.
+      if (!headers.has('content-type')) headers.set('content-type', 'application/json');
       return new Response(await jsonText(body.value, context.assets), { status, headers });
     case 'text':
       headers.set('content-type', body.contentType);

@@ -157,6 +157,7 @@ export interface JobFilter {
   readonly state?: State | readonly State[];
   /** By name or alias. */
   readonly model?: string;
+  readonly sessionId?: string;
   /** Both inclusive. */
   readonly createdAfter?: Date;
   readonly createdBefore?: Date;

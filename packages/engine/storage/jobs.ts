@@ -125,9 +125,10 @@ export interface ListFilter extends JobFilter {
 
 /** A caller's jobs, newest first, older than job `before`. */
 export async function listJobs(sql: SqlLike, filter: ListFilter): Promise<readonly Job[]> {
-  const { callerId, before = BEHIND_ALL_IDS, state = STATES, model = null } = filter;
+  const { callerId, before = BEHIND_ALL_IDS, state = STATES, model = null, sessionId = null } = filter;
   // As text, because the driver would guess the type of a null.
-  const [after, until] = [filter.createdAfter, filter.createdBefore].map((instant) => instant?.toISOString() ?? null);
+  const after = filter.createdAfter?.toISOString() ?? null;
+  const until = filter.createdBefore?.toISOString() ?? null;
   const rows = await sql<JobRow[]>`
     select * from jobs
     where caller_id = ${callerId}
@@ -135,6 +136,7 @@ export async function listJobs(sql: SqlLike, filter: ListFilter): Promise<readon
       and id < ${before}
       and state = any(${[state].flat()})
       and model = coalesce(${model}, model)
+      and (${sessionId}::text is null or session_id = ${sessionId}::text)
       and created_at >= coalesce(${after}::text::timestamptz, '-infinity')
       and created_at <= coalesce(${until}::text::timestamptz, 'infinity')
     order by id desc
