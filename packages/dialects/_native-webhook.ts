@@ -15,11 +15,16 @@ const STATUS_NUMBERS = {
 } as const satisfies Record<WebhookSettings['statusNumbering'], Record<State, number>>;
 
 export function encodeWebhook(job: Job, settings: WebhookSettings): WebhookMessage {
+  return sevenFields(job, settings, producedMembers(job, job.baseUrl));
+}
+
+/** `output` is what the job has produced, told only of one that completed. */
+export function sevenFields(job: Job, settings: WebhookSettings, output: unknown): WebhookMessage {
   const { state } = job;
   const body = {
     id: job.id,
     status: STATUS_NUMBERS[settings.statusNumbering][state],
-    output: state === 'COMPLETED' ? producedMembers(job, job.baseUrl) : null,
+    output: state === 'COMPLETED' ? output : null,
     error: job.failure?.message ?? '',
     session_id: job.sessionId ?? null,
     created_at: job.createdAt.toISOString(),

@@ -1,0 +1,266 @@
+/**
+ * inference.sh's wire format: apps are run as tasks, which are followed by streams of lines or of events, polled, and cancelled; files are handed
+ * in beforehand. "Sheet" in the parts means protocols/inference-sh.md. Here are the routes.
+ *
+ * Everything is served with `/v1` in front, too, as older documents have it (sheet, section 1).
+ */
+import { type Answer, AppError, type Dialect, type DialectRoute, type Followed, on, type WireRequest } from '@claimcheck/core';
+import { appBody, appPage } from './_inference-sh-apps.ts';
+import { answer, encodeError } from './_inference-sh-envelope.ts';
+import { announcementOf, fileBody } from './_inference-sh-files.ts';
+import { pageBody, pageQuery, runOf, searchQuery, taskQuery, waits } from './_inference-sh-requests.ts';
+import { oneSession, sessionList } from './_inference-sh-sessions.ts';
+import { hasSeenEnd, taskEvents, taskLines } from './_inference-sh-stream.ts';
+import { encodeWebhook, logsBody, receivedTask, statusBody, taskFiles, taskResult, timingsBody, wholeTask } from './_inference-sh-tasks.ts';
+
+/** Told to whoever has a key; the rest of the vendor's platform, or what needs more than a queue of jobs. */
+function absent(method: DialectRoute['method'], path: string): DialectRoute {
+  return on('readCaller', {
+    method,
+    path,
+    body: 'none',
+    decode: () => ({ kind: 'readCaller' }),
+    encode: (_caller, request) => {
+      throw new AppError('not_implemented', `${method} ${request.path} is not implemented by this service; the README lists what is.`);
+    },
+  });
+}
+
+function idOf({ params }: WireRequest): string {
+  return params.id ?? '';
+}
+
+function runLines(base: string): readonly DialectRoute[] {
+  return ['/apps/run', '/run'].map((path) =>
+    on('submit', {
+      method: 'POST',
+      path: `${base}${path}`,
+      body: 'json',
+      decode: runOf,
+      encode: (job, request) => answer(waits(request) ? taskResult(job) : receivedTask(job), request),
+    }),
+  );
+}
+
+function taskLinesBelow(base: string): readonly DialectRoute[] {
+  const path = `${base}/tasks/:id`;
+  const read = { method: 'GET', body: 'none', decode: (request: WireRequest) => ({ kind: 'read' as const, id: idOf(request) }) } as const;
+  const readWithLogs = { ...read, decode: (request: WireRequest) => ({ ...read.decode(request), withLogs: true }) };
+  return [
+    on('list', {
+      method: 'POST',
+      path: `${base}/tasks/list`,
+      body: 'optional json',
+      decode: (request) => ({ kind: 'list', ...taskQuery(request) }),
+      encode: ({ jobs, nextCursor }, request) =>
+        answer(
+          pageBody(
+            jobs.map((job) => wholeTask(job)),
+            nextCursor,
+            taskQuery(request),
+          ),
+          request,
+        ),
+    }),
+    absent('GET', `${base}/tasks/featured`),
+    on('read', { ...readWithLogs, path, encode: (job, request) => answer(wholeTask(job), request) }),
+    on('read', { ...read, path: `${path}/status`, encode: (job, request) => answer(statusBody(job), request) }),
+    on('read', { ...readWithLogs, path: `${path}/logs`, encode: (job, request) => answer(logsBody(job), request) }),
+    on('read', { ...read, path: `${path}/timings`, encode: (job, request) => answer(timingsBody(job), request) }),
+    on('read', { ...read, path: `${path}/files`, encode: (job, request) => answer(filesOfRole(taskFiles(job), request), request) }),
+    on('follow', {
+      method: 'GET',
+      path: `${path}/stream`,
+      body: 'none',
+      // From the first event, for what was printed and written before.
+      decode: (request) => ({ kind: 'follow', id: idOf(request), after: 0 }),
+      encode: streamAnswer,
+    }),
+    on('cancel', {
+      method: 'POST',
+      path: `${path}/cancel`,
+      body: 'none',
+      decode: (request) => ({ kind: 'cancel', id: idOf(request) }),
+      // Of one that has ended it changes nothing, and says what became of it (sheet, section 10).
+      encode: (job, request) => answer({ ...taskResult(job), cancelled: job.state === 'CANCELLED' }, request),
+    }),
+    on('purge', {
+      method: 'DELETE',
+      path,
+      body: 'none',
+      decode: (request) => ({ kind: 'purge', id: idOf(request) }),
+      encode: ({ id }, request) => answer({ id, deleted: true }, request),
+    }),
+    absent('GET', `${path}/telemetry`),
+    absent('DELETE', `${path}/files`),
+    absent('POST', `${path}/visibility`),
+    absent('POST', `${path}/featured`),
+  ];
+}
+
+/** Files of inputs are where they came from. @throws AppError for a role that no file has. */
+function filesOfRole(files: readonly object[], { query }: WireRequest): readonly object[] {
+  const role = query.get('role') || 'output';
+  if (role === 'output') return files;
+  throw new AppError('invalid_request', `role must be output, not ${JSON.stringify(role)}: only what a task has made is listed.`, {
+    problems: [{ pointer: '/role', message: 'must be output' }],
+  });
+}
+
+/** Sheet, section 6: lines for those who ask for them, and events for all others. */
+function streamAnswer(followed: Followed, request: WireRequest): Answer {
+  if (request.header('accept')?.includes('application/x-ndjson'))
+    return { status: 200, body: { kind: 'lines', lines: taskLines(followed), heartbeat: { type: 'heartbeat' } } };
+  // To a browser this says that it need not come back.
+  if (hasSeenEnd(followed, request.header('last-event-id'))) return { status: 204, body: { kind: 'empty' } };
+  return { status: 200, body: { kind: 'events', events: taskEvents(followed) } };
+}
+
+function fileLines(base: string): readonly DialectRoute[] {
+  const path = `${base}/files`;
+  return [
+    on('createUploads', {
+      method: 'POST',
+      path,
+      body: 'json',
+      decode: announcementOf,
+      encode: (uploads, request) =>
+        answer(
+          uploads.map((upload) => fileBody(upload, request.baseUrl)),
+          request,
+        ),
+    }),
+    on('listUploads', {
+      method: 'POST',
+      path: `${path}/list`,
+      body: 'optional json',
+      decode: (request) => ({ kind: 'listUploads', ...pageQuery(request) }),
+      encode: ({ uploads, nextCursor }, request) => {
+        const items = uploads.map((upload) => fileBody(upload, request.baseUrl));
+        return answer(pageBody(items, nextCursor, pageQuery(request)), request);
+      },
+    }),
+    on('readUpload', {
+      method: 'GET',
+      path: `${path}/:id`,
+      body: 'none',
+      decode: (request) => ({ kind: 'readUpload', id: idOf(request) }),
+      encode: (upload, request) => answer(fileBody(upload, request.baseUrl), request),
+    }),
+    on('deleteUpload', {
+      method: 'DELETE',
+      path: `${path}/:id`,
+      body: 'none',
+      decode: (request) => ({ kind: 'deleteUpload', id: idOf(request) }),
+      encode: ({ id }, request) => answer({ id, deleted: true }, request),
+    }),
+  ];
+}
+
+/** So many of the newest tasks are looked through, which is as many as a page can have. */
+const SESSION_TASKS_MAX = 100;
+
+function sessionLines(base: string): readonly DialectRoute[] {
+  const path = `${base}/sessions/:id`;
+  const ofSession = {
+    body: 'none',
+    decode: (request: WireRequest) => ({ kind: 'list' as const, limit: SESSION_TASKS_MAX, sessionId: idOf(request) }),
+  } as const;
+  return [
+    on('list', {
+      method: 'GET',
+      path: `${base}/sessions`,
+      body: 'none',
+      decode: () => ({ kind: 'list', limit: SESSION_TASKS_MAX }),
+      encode: (page, request) => answer(sessionList(page), request),
+    }),
+    on('list', { ...ofSession, method: 'GET', path, encode: (page, request) => answer(oneSession(page, request), request) }),
+    on('list', {
+      ...ofSession,
+      method: 'POST',
+      path: `${path}/keepalive`,
+      encode: (page, request) => answer(oneSession(page, request), request),
+    }),
+    on('list', {
+      ...ofSession,
+      method: 'DELETE',
+      path,
+      // Nothing is kept for a session, so nothing is left to free; its tasks stay.
+      encode: (page, request) => {
+        oneSession(page, request);
+        return { status: 204, body: { kind: 'empty' } };
+      },
+    }),
+  ];
+}
+
+function appLines(base: string): readonly DialectRoute[] {
+  return [
+    on('listModels', {
+      method: 'POST',
+      path: `${base}/apps/list`,
+      body: 'optional json',
+      decode: (request) => {
+        searchQuery(request);
+        return { kind: 'listModels' };
+      },
+      encode: (listings, request) => answer(appPage(listings, searchQuery(request)), request),
+    }),
+    on('readModel', {
+      method: 'GET',
+      path: `${base}/apps/:name{.+}`,
+      body: 'none',
+      decode: ({ params }) => ({ kind: 'readModel', name: params.name ?? '' }),
+      encode: (listing, request) => answer(appBody(listing), request),
+    }),
+    absent('POST', `${base}/apps`),
+    ...(['POST', 'PUT', 'DELETE'] as const).map((method) => absent(method, `${base}/apps/:name{.+}`)),
+  ];
+}
+
+/** Beginnings of paths of what is served. */
+const SERVED = ['apps', 'run', 'tasks', 'files', 'sessions'];
+
+/** The rest of the platform: chats, what is built of apps, machines, accounts. */
+const ABSENT = [
+  'agents',
+  'agent-runs',
+  'apikeys',
+  'artifacts',
+  'billing',
+  'chats',
+  'credentials',
+  'engines',
+  'entitlements',
+  'events',
+  'flowruns',
+  'flows',
+  'integrations',
+  'knowledge',
+  'mcp-servers',
+  'projects',
+  'secrets',
+  'skills',
+  'sockets',
+  'teams',
+];
+
+const absentLines = ABSENT.flatMap((name) =>
+  [`/${name}`, `/${name}/:rest{.+}`].flatMap((path) =>
+    (['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] as const).map((method) => absent(method, path)),
+  ),
+);
+
+const bases = ['', '/v1'];
+
+const inferenceSh: Dialect = {
+  name: 'inference-sh',
+  paths: [...bases.flatMap((base) => SERVED.map((name) => `${base}/${name}`)), ...ABSENT.map((name) => `/${name}`)],
+  routes: [
+    ...bases.flatMap((base) => [...runLines(base), ...taskLinesBelow(base), ...fileLines(base), ...sessionLines(base), ...appLines(base)]),
+    ...absentLines,
+  ],
+  encodeError,
+  encodeWebhook,
+};
+export default inferenceSh;
