@@ -3,6 +3,7 @@
  * equals the file's. A dialect only translates: `decode` turns a request into an operation, `encode` turns the outcome into an answer.
  * It does no I/O and knows no lifecycle; the API app performs the operation in between.
  */
+import type { z } from 'zod';
 import type { DeliveryOperations } from './delivery.ts';
 import type { AppError } from './errors.ts';
 import type { Job, JobEvent, JobFilter, JobPage, Priority, WebhookOptions } from './job.ts';
@@ -10,6 +11,7 @@ import type { ExactJson } from './json.ts';
 import type { Model, Route } from './model.ts';
 import type { Upload, UploadOperations } from './upload.ts';
 import type { WebhookKey, WebhookPreferenceChanges, WebhookPreferences, WebhookSecret } from './webhook-signing.ts';
+import { readMembers, readQueryAndHeaders } from './wire-schema.ts';
 
 /** A request as dialects see it. */
 export interface WireRequest {
@@ -28,7 +30,7 @@ export interface WireRequest {
    * it as their addresses, and everything else is text, whatever the model wants: see `isText` of a submission.
    */
   readonly isForm?: boolean;
-  /** Files of a form, by the names of their parts, in order; stored already. */
+  /** Files of a form, by the names of their parts, in order; stored already. One that is the whole body has the name `''`. */
   readonly uploads?: ReadonlyMap<string, readonly Upload[]>;
   /** Base of every URL handed out: PUBLIC_URL, else the request's own origin. No trailing slash. */
   readonly baseUrl: string;
@@ -237,16 +239,39 @@ export interface Answer {
   readonly body: AnswerBody;
 }
 
+/** What a route says of itself: the description of the API is made of it. */
+export interface RouteDescription {
+  /** One sentence; what the operation does, unless given. */
+  readonly summary?: string;
+  /** Values of the address line. See `wire-schema.ts` for how the schemas are read. */
+  readonly query?: z.ZodObject;
+  readonly headers?: z.ZodObject;
+  /** Members of a JSON body. A submission's are its model's parameters, which the catalog knows. */
+  readonly members?: z.ZodObject;
+  /** What is answered, by the HTTP status; errors of the dialect's envelope go without saying. */
+  readonly answers?: Readonly<Record<number, AnswerDescription>>;
+}
+
+export interface AnswerDescription {
+  readonly description: string;
+  /** Of JSON; of an event stream, of each event's data. */
+  readonly schema?: z.ZodType;
+  /** `application/json` unless given. */
+  readonly contentType?: string;
+}
+
 /** One line of a dialect's route table. Build it with {@link on}, which ties the outcome's type to the operation. */
-export interface DialectRoute<Kind extends OperationKind = OperationKind> {
+export interface DialectRoute<Kind extends OperationKind = OperationKind> extends RouteDescription {
   readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   /** Hono's path syntax; fixed paths win over parameters, earlier lines over later ones. */
   readonly path: string;
   /**
    * `optional json`: an empty body is none, whatever its content type says. `json or form`: also multipart/form-data and urlencoded forms, whose
-   * files are stored while they are read.
+   * files are stored while they are read. `file`: bytes of any type, stored likewise.
    */
-  readonly body: 'json' | 'optional json' | 'json or form' | 'none';
+  readonly body: 'json' | 'optional json' | 'json or form' | 'file' | 'none';
+  /** What the client calls the file that the body is. */
+  fileName?(request: Pick<WireRequest, 'header'>): string | undefined;
   readonly operation: Kind;
   /** @throws AppError for a request that means nothing. */
   decode(request: WireRequest): Operations[Kind]['operation'];
@@ -314,7 +339,43 @@ export interface WebhookSettings {
   readonly statusNumbering: 'documented' | 'current';
 }
 
-/** Builds a line of a route table. The cast is sound because the app hands `encode` only the outcome of its own `decode`. */
-export function on<Kind extends OperationKind>(operation: Kind, route: Omit<DialectRoute<Kind>, 'operation'>): DialectRoute {
-  return { ...route, operation } as unknown as DialectRoute;
+/** What a route's schemas read; a route without one of them has nothing there. */
+export interface RouteValues<Query extends z.ZodObject, Headers extends z.ZodObject, Members extends z.ZodObject> {
+  readonly query: z.output<Query>;
+  readonly headers: z.output<Headers>;
+  /** Of `optional json`, undefined when no body was sent. */
+  readonly members: z.output<Members>;
+}
+
+type Unread = z.ZodObject<Record<never, never>>;
+
+type RouteWords<Kind extends OperationKind, Query extends z.ZodObject, Headers extends z.ZodObject, Members extends z.ZodObject> = Omit<
+  DialectRoute<Kind>,
+  'operation' | 'decode' | 'query' | 'headers' | 'members'
+> & {
+  readonly query?: Query;
+  readonly headers?: Headers;
+  readonly members?: Members;
+  /** @throws AppError for a request that means nothing. */
+  decode(request: WireRequest, values: RouteValues<Query, Headers, Members>): Operations[Kind]['operation'];
+};
+
+/**
+ * Builds a line of a route table. What the line's schemas describe is read by them before `decode` is called, which gets the values. The casts
+ * are sound because the app hands `encode` only the outcome of its own `decode`, and because nobody can ask for values by a schema that is not
+ * there.
+ */
+export function on<
+  Kind extends OperationKind,
+  Query extends z.ZodObject = Unread,
+  Headers extends z.ZodObject = Unread,
+  Members extends z.ZodObject = Unread,
+>(operation: Kind, route: RouteWords<Kind, Query, Headers, Members>): DialectRoute {
+  const { query, headers, members, decode } = route;
+  const read = (request: WireRequest) => {
+    const isBodyRead = members && (route.body !== 'optional json' || request.body !== undefined) && !request.isForm;
+    const values = { ...readQueryAndHeaders(request, { query, headers }), members: isBodyRead ? readMembers(request, members) : undefined };
+    return decode(request, values as RouteValues<Query, Headers, Members>);
+  };
+  return { ...route, operation, decode: query || headers || members ? read : decode } as unknown as DialectRoute;
 }

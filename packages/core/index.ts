@@ -19,3 +19,4 @@ export * from './upload.ts';
 export * from './webhook-headers.ts';
 export * from './webhook-options.ts';
 export * from './webhook-signing.ts';
+export * from './wire-schema.ts';
