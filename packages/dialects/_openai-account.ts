@@ -1,5 +1,5 @@
 /** Lumenfall's own objects: quotes, the balance and the log of requests (protocols/lumenfall.md, sections 6 and 12). */
-import type { Answer, Failure, Job, JobPage, Quote, State, WireRequest } from '@claimcheck/core';
+import type { Answer, Failure, Job, JobFilter, JobPage, Quote, State, WireRequest } from '@claimcheck/core';
 import { failureBody } from './_openai-errors.ts';
 import { costOf, metadataOf } from './_openai-facts.ts';
 import { ID_PREFIXES, type PageQuery, pageQuery, queryFlag, refusal } from './_openai-requests.ts';
@@ -58,13 +58,29 @@ function statusOf({ state, failure }: Job): Status {
   return ({ QUEUED: 'pending', PROCESSING: 'processing', COMPLETED: 'completed', CANCELLED: 'cancelled' } as const)[state];
 }
 
-export function requestListQuery(request: WireRequest): PageQuery & { readonly state?: State } {
+/** @throws AppError that names what a list cannot be narrowed by here. */
+export function requestListQuery(request: WireRequest): PageQuery & JobFilter {
   const page = pageQuery(request, {
     after: 'starting_after',
-    refused: { ending_before: undefined, created_after: undefined, created_before: undefined, key_id: undefined, summary: 'false' },
+    refused: { ending_before: undefined, key_id: undefined, summary: 'false' },
   });
   const status = wantedStatus(request);
-  return { ...page, ...(status !== undefined && { state: STATES[status] }) };
+  const [createdAfter, createdBefore] = [instantIn(request, 'created_after'), instantIn(request, 'created_before')];
+  return {
+    ...page,
+    ...(status !== undefined && { state: STATES[status] }),
+    ...(createdAfter && { createdAfter }),
+    ...(createdBefore && { createdBefore }),
+  };
+}
+
+/** Of days and instants as the list itself writes them. A day begins in UTC. @throws AppError for anything else. */
+function instantIn({ query }: WireRequest, name: string): Date | undefined {
+  const text = query.get(name);
+  if (text === null) return undefined;
+  const instant = new Date(/^\d{4}-\d\d-\d\d(T[\d:.]{5,12}(Z|[+-]\d\d:\d\d))?$/.test(text) ? text : Number.NaN);
+  if (!Number.isNaN(instant.getTime())) return instant;
+  throw refusal([{ pointer: `/${name}`, message: 'must be a day or an instant in UTC, such as 2026-01-31 or 2026-01-31T12:00:00Z' }]);
 }
 
 /** @throws AppError for a status that there is not. */

@@ -189,6 +189,11 @@ describe('lists', () => {
     ['GET /openai/v1/videos', '', { limit: 20 }],
     ['GET /openai/v1/videos', `limit=100&after=video_${JOB_ID}&order=desc`, { limit: 100, cursor: JOB_ID }],
     ['GET /openai/v1/requests', `limit=1&starting_after=req_${JOB_ID}&summary=false`, { limit: 1, cursor: JOB_ID }],
+    [
+      'GET /openai/v1/requests',
+      'created_after=2026-01-31&created_before=2026-01-31T12:00:00.5%2B02:00',
+      { limit: 20, createdAfter: new Date('2026-01-31T00:00:00Z'), createdBefore: new Date('2026-01-31T10:00:00.5Z') },
+    ],
     ['GET /openai/v1/requests', 'status=processing', { limit: 20, state: 'PROCESSING' }],
     ['GET /openai/v1/requests', 'status=rejected', { limit: 20, state: 'FAILED' }],
     ['GET /openai/v1/requests', 'status=upstream_failure', { limit: 20, state: 'FAILED' }],
@@ -200,7 +205,9 @@ describe('lists', () => {
     ['GET /openai/v1/videos', 'limit=0', ['/limit']],
     ['GET /openai/v1/videos', 'limit=101', ['/limit']],
     ['GET /openai/v1/videos', 'limit=x&order=asc&after=video_1', ['/limit', '/order', '/after']],
-    ['GET /openai/v1/requests', 'ending_before=a&created_after=b&created_before=c&key_id=d', ['/ending_before', '/created_after']],
+    ['GET /openai/v1/requests', 'ending_before=a&key_id=d', ['/ending_before', '/key_id']],
+    ['GET /openai/v1/requests', 'created_after=yesterday', ['/created_after']],
+    ['GET /openai/v1/requests', 'created_before=2026-13-01', ['/created_before']],
     ['GET /openai/v1/requests', 'summary=true', ['/summary']],
     ['GET /openai/v1/requests', 'status=open', ['/status']],
   ])('%s?%s is refused', (line, query, pointers) => {
