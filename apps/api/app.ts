@@ -185,7 +185,8 @@ const ABOUT_JOBS: ReadonlySet<string> = new Set<OperationKind>(['submit', 'strea
 
 async function performed(deps: OpenDeps, dialect: Dialect, route: DialectRoute, { c, owner, signal }: Call) {
   const { bodies, engine, log, publicUrl } = deps;
-  const reading = { body: route.body, bodies, ...(publicUrl !== undefined && { publicUrl }) };
+  const { body, fileName } = route;
+  const reading = { body, ...(fileName && { fileName }), bodies, ...(publicUrl !== undefined && { publicUrl }) };
   if (!owner) {
     const request = await readWireRequest(c, reading);
     return { request, outcome: await performPublic(engine, route.decode(request)), isReplay: false };

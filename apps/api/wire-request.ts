@@ -2,6 +2,7 @@
 import { createHash, randomUUID } from 'node:crypto';
 import {
   AppError,
+  type DialectRoute,
   type ExactJson,
   type JsonValue,
   jsonPointer,
@@ -19,7 +20,9 @@ import { decoded, firstBytes, type InlinedFile, liftDataUris } from './data-uris
 import { type ReadForm, readMultipart, readUrlEncoded } from './read-form.ts';
 
 export interface ReadOptions {
-  readonly body: 'json' | 'optional json' | 'json or form' | 'none';
+  readonly body: DialectRoute['body'];
+  /** Of a body that is a file. */
+  readonly fileName?: DialectRoute['fileName'];
   readonly publicUrl?: string;
   readonly bodies: Bodies;
   /** Takes the files of forms, and those that stand as data URIs in the parameters of jobs; without it there are neither. */
@@ -73,11 +76,11 @@ function decodeParams(params: Readonly<Record<string, string>>): Record<string, 
   return params;
 }
 
-type BodyKind = 'none' | 'json' | 'optional json' | 'multipart' | 'urlencoded';
+type BodyKind = 'none' | 'json' | 'optional json' | 'multipart' | 'urlencoded' | 'file';
 
 function bodyKind(request: Request, allowed: ReadOptions['body']): BodyKind {
   // Many clients name a content type for a body that they do not send: it is looked at once there is one.
-  if (allowed === 'none' || allowed === 'optional json') return allowed;
+  if (allowed === 'none' || allowed === 'optional json' || allowed === 'file') return allowed;
   const type = contentTypeOf(request);
   if (allowed === 'json or form' && type === 'multipart/form-data') return 'multipart';
   if (allowed === 'json or form' && type === 'application/x-www-form-urlencoded') return 'urlencoded';
@@ -101,6 +104,10 @@ type ReadBody = Pick<ReceivedRequest, 'body' | 'isForm' | 'uploads' | 'bodyDiges
 
 async function readBody(request: Request, kind: BodyKind, options: BodyOptions): Promise<ReadBody> {
   if (kind === 'none') return { bodyDigest: digest('') };
+  if (kind === 'file') {
+    const upload = await readFile(request, options);
+    return { uploads: new Map([['', [upload]]]), bodyDigest: upload.sha256 ?? '' };
+  }
   using lease = options.bodies.lease();
   if (kind === 'multipart' || kind === 'urlencoded') {
     const { text, uploads, fingerprint } = await readForm(request, kind, options, lease);
@@ -114,6 +121,18 @@ async function readBody(request: Request, kind: BodyKind, options: BodyOptions):
     checkJson(contentTypeOf(request), kind);
   }
   return { body: await parseBody(bytes, options), bodyDigest };
+}
+
+async function readFile(request: Request, { bodies, files, fileName }: BodyOptions): Promise<Upload> {
+  if (!files) throw new Error('a route that takes files needs a caller whose files they are');
+  const { bytesMax } = files.uploads;
+  const fileTooLarge = () => new AppError('payload_too_large', `A file may have ${bytesMax} bytes at most.`);
+  const contentType = contentTypeOf(request);
+  return files.store({
+    fileName: fileName?.({ header: (name) => request.headers.get(name) ?? undefined }) ?? '',
+    ...(contentType !== undefined && { contentType }),
+    chunks: bodies.chunks(request, { bytesMax, tooLarge: fileTooLarge }),
+  });
 }
 
 async function readForm(request: Request, kind: BodyKind, options: BodyOptions, lease: BodyLease): Promise<ReadForm> {

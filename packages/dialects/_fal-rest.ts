@@ -46,6 +46,14 @@ export const restRoutes: readonly DialectRoute[] = [
     encode: (_caller, request) =>
       json({ token: keyOf(request), token_type: 'Key', base_url: `${request.baseUrl}${REST}`, expires_at: NEVER }),
   }),
+  on('createUpload', {
+    method: 'POST',
+    path: `${REST}/files/upload`,
+    body: 'file',
+    fileName: ({ header }) => header('x-fal-file-name'),
+    decode: arrivedFile,
+    encode: (upload, { baseUrl }) => json({ access_url: uploadedFileUrl(upload, baseUrl) }),
+  }),
   // What the vendor's clients do with files of 90 MiB and more.
   ...['storage/upload/initiate-multipart', 'files/upload/multipart'].map((path) =>
     notOffered(
@@ -87,6 +95,13 @@ function announcedFile(request: WireRequest): { readonly fileName: string; reado
     throw new AppError('invalid_parameters', 'An upload is announced by the name of its file and its content type.', { problems });
   }
   return { fileName, ...(typeof contentType === 'string' && contentType !== '' && { contentType }) };
+}
+
+function arrivedFile(request: WireRequest): { readonly kind: 'readUpload'; readonly id: string } {
+  refuseAccessRules(request);
+  const [upload] = request.uploads?.get('') ?? [];
+  if (!upload) throw new Error('The file of the request is missing.');
+  return { kind: 'readUpload', id: upload.id };
 }
 
 function addressesOf(upload: Upload, baseUrl: string) {

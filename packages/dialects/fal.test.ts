@@ -75,6 +75,7 @@ test('the table has these lines and no others', () => {
     'GET /fal/rest/.well-known/jwks.json readAllWebhookKeys',
     'POST /fal/rest/storage/upload/initiate createUpload',
     'POST /fal/rest/storage/auth/token readCaller',
+    'POST /fal/rest/files/upload createUpload',
     'POST /fal/rest/storage/upload/initiate-multipart readCaller',
     'POST /fal/rest/files/upload/multipart readCaller',
     'POST /fal/rest/tokens readCaller',
@@ -590,6 +591,8 @@ describe('a webhook', () => {
 });
 
 describe('an upload', () => {
+  const at = STARTED_AT;
+  const upload: Upload = { id: JOB_ID, token: 'tok', fileName: 'a b.png', contentType: 'image/png', createdAt: at, expiresAt: at };
   const ANNOUNCE = 'POST /fal/rest/storage/upload/initiate';
   const announced = (body: object, headers = {}) => routeOf(fal, ANNOUNCE).decode(aRequest({ body: JSON.stringify(body), headers }));
 
@@ -599,12 +602,18 @@ describe('an upload', () => {
       fileName: 'a b.png',
       contentType: 'image/png',
     });
-    const at = STARTED_AT;
-    const upload: Upload = { id: JOB_ID, token: 'tok', fileName: 'a b.png', contentType: 'image/png', createdAt: at, expiresAt: at };
     expect(bodyOf(routeOf(fal, ANNOUNCE).encode(upload, aRequest()))).toEqual({
       upload_url: `${BASE_URL}/uploads/tok`,
       file_url: `${BASE_URL}/files/tok/a%20b.png`,
     });
+  });
+
+  test('of the client for Python comes as a whole, named by a header', () => {
+    const line = routeOf(fal, 'POST /fal/rest/files/upload');
+    const request = aRequest({ headers: { 'x-fal-file-name': 'a b.png' } });
+    expect([line.body, line.fileName?.(request)]).toEqual(['file', 'a b.png']);
+    expect(line.decode({ ...request, uploads: new Map([['', [upload]]]) })).toEqual({ kind: 'readUpload', id: JOB_ID });
+    expect(bodyOf(line.encode(upload, request))).toEqual({ access_url: `${BASE_URL}/files/tok/a%20b.png` });
   });
 
   test('may leave its type open', () => {

@@ -435,6 +435,31 @@ describe('the client for Python', () => {
     expect((await python(`${IMAGE}/some/path/requests/${requestId}${end}`)).status).toBe(200);
   });
 
+  test('asks for a token, and sends files with it', async () => {
+    const token = await jsonOf(await python(`${url}/fal/rest/storage/auth/token?storage_type=fal-cdn-v3`, jsonBody({})));
+    expect(Date.parse(String(token.expires_at))).toBeGreaterThan(nowSeconds() * 1000);
+    const send = (body: string, authorization = `${token.token_type} ${token.token}`) => {
+      const headers = { authorization, 'content-type': 'text/plain', 'x-fal-file-name': 'a b.txt' };
+      return fetch(`${token.base_url}/files/upload`, { method: 'POST', headers, body });
+    };
+    const { access_url: address } = await jsonOf(await send('a picture'));
+    expect(String(address)).toMatch(/\/a%20b\.txt$/);
+    const file = await fetch(String(address));
+    expect([file.headers.get('content-type'), await file.text()]).toEqual(['text/plain', 'a picture']);
+    const empty = await send('');
+    expect([empty.status, Object.keys(await jsonOf(empty))]).toEqual([400, ['detail', 'error_type']]);
+    expect((await send('a picture', 'Key x')).status).toBe(401);
+  });
+
+  test('sends files in the older way with its key', async () => {
+    const announced = jsonBody({ content_type: 'text/plain', file_name: 'a.txt' });
+    const { upload_url: to, file_url: address } = await jsonOf(
+      await python(`${url}/fal/rest/storage/upload/initiate?storage_type=gcs`, announced),
+    );
+    expect((await python(String(to), { method: 'PUT', body: 'a picture' })).status).toBe(200);
+    expect(await (await fetch(String(address))).text()).toBe('a picture');
+  });
+
   test('is refused when more wait than it allows', async () => {
     await using idle = await startTestService({ worker: false });
     const headers = { authorization: `Key ${idle.key}` };
