@@ -232,6 +232,7 @@ describe('reading', () => {
     expect(await list({ state: 'QUEUED' })).toEqual([ids[0], ids[2]]);
     expect(await list({ state: ['QUEUED', 'COMPLETED'] })).toEqual(ids);
     expect(await list({ skip: 1, limit: 1 })).toEqual([ids[1]]);
+    expect(await list({ state: [] })).toEqual([]);
     expect(await list({ model: 'another' })).toEqual([]);
   });
 
