@@ -90,7 +90,10 @@ export interface Run {
   readonly produces: Model['produces'];
   /** The route's, as `routeOptions` has read them; undefined where it has none. */
   readonly options?: JsonObject;
-  /** What to send: the model's parameters as the route's mapping has expressed them. */
+  /**
+   * What to send: the model's parameters as the route's mapping has expressed them. For `start`, files of ours stand in them as upstreams can
+   * use them, as addresses or data URIs; for everything else as the client has named them.
+   */
   readonly parameters: JsonObject;
   /** The same for every attempt of the job at this provider. */
   readonly idempotencyKey: string;

@@ -12,6 +12,7 @@
 import { randomBytes } from 'node:crypto';
 import {
   type Catalog,
+  type Job,
   type JsonText,
   ProviderError,
   type Run,
@@ -24,6 +25,7 @@ import { makeAttemptEnd, type OpenAttempt } from './attempt-end.ts';
 import { coalesce } from './coalesce.ts';
 import type { EngineContext } from './context.ts';
 import { openGates } from './gates.ts';
+import { makeHandOver } from './hand-over.ts';
 import { owe } from './owe.ts';
 import { waitOf } from './provider-health.ts';
 import type { Consumer } from './queue.ts';
@@ -106,6 +108,7 @@ export function startWorker(context: EngineContext, settle: Settle, ring: Ring, 
   const router = makeRouter(context, { catalog, available: new Set(upstreams.keys()), off: new Map(), sandbox });
   const end = makeAttemptEnd(context, { catalog, router, settle, ring });
   const tell = makeTell(context);
+  const handOver = makeHandOver(context, publicUrl);
   const held = new Map<string, HeldAttempt>();
   const stopping = new AbortController();
   /** Jobs that were given back: rung for when this worker takes no more doorbells, lest it swallow them itself. */
@@ -231,7 +234,7 @@ export function startWorker(context: EngineContext, settle: Settle, ring: Ring, 
           code: 'outcome_unknown',
         });
       }
-      let step = await (handle === undefined ? startRun(upstream, run, attempt) : upstream.check(run, JSON.parse(handle)));
+      let step = await (handle === undefined ? startRun(upstream, run, attempt, job) : upstream.check(run, JSON.parse(handle)));
       if (step.kind === 'running' && handle === undefined) health.accepted(job.provider);
       let reported = { progress: job.progress, atMs: Number.NEGATIVE_INFINITY };
       while (step.kind === 'running') {
@@ -262,13 +265,16 @@ export function startWorker(context: EngineContext, settle: Settle, ring: Ring, 
     }
   }
 
-  async function startRun(upstream: Upstream, run: Run, attempt: HeldAttempt): Promise<Step> {
-    attempt.isStarting = true;
-    try {
-      return await upstream.start(run);
-    } finally {
-      attempt.isStarting = false;
-    }
+  function startRun(upstream: Upstream, run: Run, attempt: HeldAttempt, { baseUrl }: Job): Promise<Step> {
+    // What is handed over is needed for this alone, and too large to be kept while the run goes on.
+    return handOver(run, { baseUrl, isSimulated: upstream.isSimulated ?? false }, async (handed) => {
+      attempt.isStarting = true;
+      try {
+        return await upstream.start(handed);
+      } finally {
+        attempt.isStarting = false;
+      }
+    });
   }
 
   /** Saves a handle; without it a crash would pay twice. @throws AttemptStopped when the attempt is no longer ours. */

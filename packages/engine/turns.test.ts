@@ -45,3 +45,40 @@ test('whoever has no time to wait leaves the line and keeps nobody up', async ()
   expect(second.isRunning()).toBe(false);
   expect(turns.isIdle).toBe(true);
 });
+
+test('heavy work takes the places of several, is not overtaken, and never waits for more than there are', async () => {
+  const turns = makeTurns(3);
+  const [light, heavy, late, huge] = [someWork(), someWork(), someWork(), someWork()];
+  const results = [
+    turns.take(light.work, signal),
+    turns.take(heavy.work, signal, 3),
+    turns.take(late.work, signal),
+    turns.take(huge.work, signal, 100),
+  ];
+  const running = () => [light, heavy, late, huge].map(({ isRunning }) => isRunning());
+  await expect.poll(running).toEqual([true, false, false, false]);
+  light.end.resolve('light');
+  await expect.poll(running).toEqual([true, true, false, false]);
+  heavy.end.resolve('heavy');
+  await expect.poll(running).toEqual([true, true, true, false]);
+  late.end.resolve('late');
+  await expect.poll(running).toEqual([true, true, true, true]);
+  huge.end.resolve('huge');
+  expect(await Promise.all(results)).toEqual(['light', 'heavy', 'late', 'huge']);
+  expect(turns.isIdle).toBe(true);
+});
+
+test('heavy work that leaves the line lets those behind it go on', async () => {
+  const turns = makeTurns(2);
+  const [first, heavy, light] = [someWork(), someWork(), someWork()];
+  const leaving = new AbortController();
+  const results = [turns.take(first.work, signal), turns.take(heavy.work, leaving.signal, 2), turns.take(light.work, signal)];
+  await expect.poll(first.isRunning).toBe(true);
+  expect(light.isRunning()).toBe(false);
+  leaving.abort(new Error('no time'));
+  await expect(results[1]).rejects.toThrow('no time');
+  await expect.poll(light.isRunning).toBe(true);
+  first.end.resolve('first');
+  light.end.resolve('light');
+  expect(await Promise.all([results[0], results[2]])).toEqual(['first', 'light']);
+});
