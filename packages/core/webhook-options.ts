@@ -1,8 +1,8 @@
 /** What a client may choose about its webhooks: format, schedule and events, as it writes them in requests and settings. */
+import { z } from 'zod';
 import { AppError, type Problem } from './errors.ts';
-import { WEBHOOK_EVENTS, WEBHOOK_FORMATS, type WebhookEvent, type WebhookFormat, type WebhookOptions } from './job.ts';
-import { isJsonObject, type JsonValue } from './json.ts';
-
+import { WEBHOOK_EVENTS, WEBHOOK_FORMATS, type WebhookEvent, type WebhookOptions } from './job.ts';
+import type { JsonValue } from './json.ts';
 import { problemWithHeaders } from './webhook-headers.ts';
 
 /**
@@ -21,6 +21,8 @@ const ENTRIES_MAX = 20;
 const SECONDS_MAX = 86_400;
 /** Completes a sentence about a schedule that is none. */
 export const SCHEDULE_RULE = `must be ${Object.keys(SCHEDULE_PRESETS).join(', ')}, or 1 to ${ENTRIES_MAX} whole numbers of seconds from 0 to ${SECONDS_MAX}, separated by commas`;
+const EVENTS_RULE = `must be a list of ${WEBHOOK_EVENTS.join(', ')}; the end is always told`;
+const HEADERS_RULE = `must be an object of at most ${HEADERS_MAX} headers with texts, ${HEADER_CHARACTERS_MAX} characters in all`;
 
 /** Reads a preset's name or a list such as `0,5,300`; undefined when it is neither. */
 export function parseSchedule(text: string): readonly number[] | undefined {
@@ -35,66 +37,57 @@ function scheduleOf(seconds: readonly number[]): readonly number[] | undefined {
   return isSchedule ? seconds : undefined;
 }
 
-/** As given, whatever it is; undefined and null mean that it is not given. */
-export interface GivenWebhookOptions {
-  readonly format?: JsonValue | undefined;
-  readonly schedule?: JsonValue | undefined;
-  readonly events?: JsonValue | undefined;
-  readonly headers?: JsonValue | undefined;
+const error = (message: string) => ({ error: message });
+
+/** Texts with commas, as in an address line, and JSON lists alike. */
+export const webhookOptionSchemas = {
+  format: z.enum(WEBHOOK_FORMATS, error(`must be ${WEBHOOK_FORMATS.join(' or ')}`)),
+  schedule: z
+    .union([z.string(), z.array(z.int())], error(SCHEDULE_RULE))
+    .transform((given, { issues }) => read(typeof given === 'string' ? parseSchedule(given) : scheduleOf(given), issues, SCHEDULE_RULE)),
+  events: z.union([z.string(), z.array(z.enum(WEBHOOK_EVENTS))], error(EVENTS_RULE)).transform((given, { issues }) => {
+    const names: readonly string[] = typeof given === 'string' ? given.split(',').map((name) => name.trim()) : given;
+    const known: readonly WebhookEvent[] = WEBHOOK_EVENTS.filter((event) => names.includes(event));
+    return read(names.every((name) => known.some((event) => event === name)) ? known : undefined, issues, EVENTS_RULE);
+  }),
+  headers: z.record(z.string(), z.string(error(HEADERS_RULE)), error(HEADERS_RULE)).transform((given, { issues }) => {
+    const headers = Object.fromEntries(Object.entries(given).map(([name, text]) => [name.toLowerCase(), text]));
+    const entries = Object.entries(given);
+    const characters = entries.reduce((sum, [name, text]) => sum + name.length + text.length, 0);
+    const isShort = entries.length <= HEADERS_MAX && characters <= HEADER_CHARACTERS_MAX;
+    // What is said never repeats a value.
+    const problem = isShort ? problemWithHeaders(headers) : HEADERS_RULE;
+    return read(problem === undefined ? headers : undefined, issues, problem ?? HEADERS_RULE);
+  }),
+} as const;
+
+function read<Value>(value: Value | undefined, issues: z.core.$ZodRawIssue[], message: string): Value {
+  if (value !== undefined) return value;
+  issues.push({ code: 'custom', message, input: value });
+  return z.NEVER;
 }
 
+/** As given, whatever it is; undefined and null mean that it is not given. */
+export type GivenWebhookOptions = { readonly [Option in keyof WebhookOptions]?: JsonValue | undefined };
+
 /**
- * Reads options: texts with commas, as in an address line, and JSON lists alike. `pointerTo` says where an option was given.
+ * Reads options by their schemas. `pointerTo` says where an option was given.
  * @throws AppError `invalid_parameters` that lists everything that is wrong.
  */
 export function readWebhookOptions(given: GivenWebhookOptions, pointerTo: (option: keyof WebhookOptions) => string): WebhookOptions {
   const problems: Problem[] = [];
-  const read = <Value>(option: keyof WebhookOptions, parse: (value: JsonValue) => Value | undefined, rule: string): Value | undefined => {
-    const value = given[option];
-    if (value === undefined || value === null) return undefined;
-    const parsed = parse(value);
-    if (parsed === undefined) problems.push({ pointer: pointerTo(option), message: rule });
-    return parsed;
+  const readOne = <Value>(option: keyof WebhookOptions, schema: z.ZodType<Value>): Value | undefined => {
+    const parsed = schema.nullish().safeParse(given[option]);
+    for (const { message } of parsed.error?.issues.slice(0, 1) ?? []) problems.push({ pointer: pointerTo(option), message });
+    return parsed.data ?? undefined;
   };
-  const format = read('format', readFormat, `must be ${WEBHOOK_FORMATS.join(' or ')}`);
-  const schedule = read('schedule', readSchedule, SCHEDULE_RULE);
-  const events = read('events', readEvents, `must be a list of ${WEBHOOK_EVENTS.join(', ')}; the end is always told`);
-  const headers =
-    given.headers === undefined || given.headers === null ? undefined : readHeaders(given.headers, problems, pointerTo('headers'));
+  const format = readOne('format', webhookOptionSchemas.format);
+  const schedule = readOne('schedule', webhookOptionSchemas.schedule);
+  const events = readOne('events', webhookOptionSchemas.events);
+  const headers = readOne('headers', webhookOptionSchemas.headers);
   if (problems.length > 0) {
     const sentences = problems.map(({ pointer, message }) => `${pointer} ${message}.`);
     throw new AppError('invalid_parameters', sentences.join(' '), { problems });
   }
   return { ...(format && { format }), ...(schedule && { schedule }), ...(events && { events }), ...(headers && { headers }) };
-}
-
-function readFormat(value: JsonValue): WebhookFormat | undefined {
-  return WEBHOOK_FORMATS.find((format) => format === value);
-}
-
-function readSchedule(value: JsonValue): readonly number[] | undefined {
-  if (typeof value === 'string') return parseSchedule(value);
-  if (!Array.isArray(value)) return undefined;
-  const seconds = value.filter((entry) => Number.isInteger(entry)).map(Number);
-  return seconds.length === value.length ? scheduleOf(seconds) : undefined;
-}
-
-function readEvents(value: JsonValue): readonly WebhookEvent[] | undefined {
-  const names = typeof value === 'string' ? value.split(',').map((name) => name.trim()) : value;
-  if (!Array.isArray(names)) return undefined;
-  const known = WEBHOOK_EVENTS.filter((event) => names.includes(event));
-  return names.every((name) => WEBHOOK_EVENTS.some((event) => event === name)) ? known : undefined;
-}
-
-/** Names in lower case; what may not be set is a problem that never repeats a value. */
-function readHeaders(value: JsonValue, problems: Problem[], pointer: string): Readonly<Record<string, string>> | undefined {
-  const entries = isJsonObject(value) ? Object.entries(value) : [];
-  const headers = Object.fromEntries(entries.flatMap(([name, text]) => (typeof text === 'string' ? [[name.toLowerCase(), text]] : [])));
-  const characters = entries.reduce((sum, [name, text]) => sum + name.length + String(text).length, 0);
-  const isList = isJsonObject(value) && Object.keys(headers).length === entries.length;
-  const rule = `must be an object of at most ${HEADERS_MAX} headers with texts, ${HEADER_CHARACTERS_MAX} characters in all`;
-  const message = isList && entries.length <= HEADERS_MAX && characters <= HEADER_CHARACTERS_MAX ? problemWithHeaders(headers) : rule;
-  if (message === undefined) return headers;
-  problems.push({ pointer, message });
-  return undefined;
 }
