@@ -18,6 +18,7 @@ import { type Bodies, openBodies } from './bodies.ts';
 import { bringFiles } from './brought-files.ts';
 import { answerCallback } from './callbacks.ts';
 import { serveFile } from './files.ts';
+import { followByToken } from './follow-job.ts';
 import { perform } from './perform.ts';
 import { receiveUpload } from './perform-uploads.ts';
 import { performPublic } from './perform-webhooks.ts';
@@ -186,10 +187,20 @@ const ABOUT_JOBS: ReadonlySet<string> = new Set<OperationKind>(['submit', 'strea
 async function performed(deps: OpenDeps, dialect: Dialect, route: DialectRoute, { c, owner, signal }: Call) {
   const { bodies, engine, log, publicUrl } = deps;
   const { body, fileName } = route;
-  const reading = { body, ...(fileName && { fileName }), bodies, ...(publicUrl !== undefined && { publicUrl }) };
+  const reading = {
+    body,
+    ...(fileName && { fileName }),
+    bodies,
+    followToken: engine.followTokens.of,
+    ...(route.textParts && { textParts: route.textParts }),
+    ...(publicUrl !== undefined && { publicUrl }),
+  };
   if (!owner) {
     const request = await readWireRequest(c, reading);
-    return { request, outcome: await performPublic(engine, route.decode(request)), isReplay: false };
+    const operation = route.decode(request);
+    const isFollowing = operation.kind === 'followByToken';
+    const outcome = await (isFollowing ? followByToken(engine, operation.token, signal) : performPublic(engine, operation));
+    return { request, outcome, isReplay: false };
   }
   const { uploads } = engine;
   const files = bringFiles({ uploads, callerId: owner.callerId, log });

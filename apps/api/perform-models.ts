@@ -25,7 +25,8 @@ export function readModel({ catalog, router }: Models, name: string): ModelListi
 /** Names some models in a sentence; all of them would be a page. */
 const NAMED_MAX = 10;
 
-export function unknownModel(catalog: Catalog, name: string): AppError {
+/** `pointer`: where the name stands in a body. */
+export function unknownModel(catalog: Catalog, name: string, pointer?: string): AppError {
   const nearest = catalog.nearest(name);
   const known = catalog.list().map((model) => model.name);
   const named = known.slice(0, NAMED_MAX).join(', ');
@@ -33,5 +34,6 @@ export function unknownModel(catalog: Catalog, name: string): AppError {
     nearest.length > 0
       ? `Did you mean ${nearest.join(', ')}?`
       : `Known models: ${named}${known.length > NAMED_MAX ? ` and ${known.length - NAMED_MAX} more` : ''}; GET /v1/models lists them.`;
-  return new AppError('unknown_model', `There is no model ${JSON.stringify(name)}. ${hint}`);
+  const problems = pointer === undefined ? [] : [{ pointer, message: `names no model. ${hint}` }];
+  return new AppError('unknown_model', `There is no model ${JSON.stringify(name)}. ${hint}`, { problems });
 }

@@ -2,7 +2,6 @@
 import {
   AppError,
   type ExactJson,
-  type Followed,
   fromJsonText,
   isId,
   isJsonObject,
@@ -26,6 +25,7 @@ import {
 import type { JobReference, KeyOwner, Submitted } from '@claimcheck/engine';
 import type { AppDeps } from './app.ts';
 import type { BroughtFiles } from './brought-files.ts';
+import { followByToken, followJob } from './follow-job.ts';
 import { idempotencyOf } from './idempotency.ts';
 import { isDeliveryOperation, performDeliveries } from './perform-deliveries.ts';
 import { listModels, readModel, unknownModel } from './perform-models.ts';
@@ -54,12 +54,13 @@ export interface Performed {
 /** @throws AppError for everything a client can do wrong. */
 export async function perform(deps: AppDeps, performer: Performer, operation: Operation): Promise<Performed> {
   if (operation.kind === 'submit') {
-    const { isReplay, ...job } = await submit(deps, performer, operation);
-    return { outcome: await waitFor(deps, performer, job, operation.wait), isReplay };
+    const { isReplay, ...submitted } = await submit(deps, performer, operation);
+    const job = await waitFor(deps, performer, submitted, operation.wait);
+    return { outcome: operation.withLogs ? await withLogs(deps, job) : job, isReplay };
   }
   if (operation.kind === 'stream') {
     const { isReplay, ...job } = await submit(deps, performer, operation.submission);
-    return { outcome: follow(deps, performer, job, 0), isReplay };
+    return { outcome: followJob(deps.engine, performer, job, 0), isReplay };
   }
   return { outcome: await performKnown(deps, performer, operation), isReplay: false };
 }
@@ -75,7 +76,7 @@ async function performKnown(deps: AppDeps, performer: Performer, operation: Know
     case 'read': {
       const reference = referenceTo(operation.id, performer);
       const job = await waitFor(deps, performer, found(await engine.read(reference), operation.id), operation.wait);
-      return operation.withLogs ? { ...job, logs: await engine.readLogs(reference) } : job;
+      return operation.withLogs ? withLogs(deps, job) : job;
     }
     case 'cancel':
       return found(await engine.cancel(referenceTo(operation.id, performer)), operation.id);
@@ -104,7 +105,7 @@ async function performKnown(deps: AppDeps, performer: Performer, operation: Know
     case 'follow': {
       const reference = referenceTo(operation.id, performer);
       const job = found(await engine.read(reference), operation.id);
-      return follow(deps, performer, job, operation.after);
+      return followJob(deps.engine, performer, job, operation.after);
     }
     case 'quote':
       return quote(deps, performer, operation.submission);
@@ -115,6 +116,8 @@ async function performKnown(deps: AppDeps, performer: Performer, operation: Know
     case 'readWebhookKeys':
     case 'readAllWebhookKeys':
       return performPublic(engine, operation);
+    case 'followByToken':
+      return followByToken(engine, operation.token, performer.signal);
     default:
       return performWebhooks(engine, performer, operation);
   }
@@ -195,9 +198,8 @@ async function quote(deps: AppDeps, performer: Performer, submission: SubmitOper
   return { model, route, ...(usd !== undefined && { usd }) };
 }
 
-function follow({ engine }: AppDeps, { callerId, signal }: Performer, job: Job, after: number): Followed {
-  const reference = { id: job.id, callerId };
-  return { job, events: engine.follow(reference, after, signal), read: () => engine.read(reference) };
+async function withLogs({ engine }: AppDeps, job: Job): Promise<Job> {
+  return { ...job, logs: await engine.readLogs(job) };
 }
 
 interface ResolvedModel {
@@ -210,12 +212,12 @@ interface ResolvedModel {
  * By its name, else as `provider/name`: that provider and no other, which can also be named apart from it.
  * @throws AppError `unknown_model`, `invalid_request` for a provider that has no route to the model.
  */
-function resolveModel({ catalog }: AppDeps, { model: name, provider }: SubmitOperation): ResolvedModel {
+function resolveModel({ catalog }: AppDeps, { model: name, modelPointer, provider }: SubmitOperation): ResolvedModel {
   const whole = catalog.find(name);
   if (whole) return { model: whole, pinned: provider && checkedProvider(whole, provider) };
   const [wanted = '', ...rest] = name.split('/');
   const bare = catalog.find(rest.join('/'));
-  if (!bare || !routeOf(bare, wanted)) throw unknownModel(catalog, name);
+  if (!bare || !routeOf(bare, wanted)) throw unknownModel(catalog, name, modelPointer);
   if (provider !== undefined && provider !== wanted) {
     throw new AppError(
       'invalid_request',

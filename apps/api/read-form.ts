@@ -22,6 +22,8 @@ export interface FormOptions {
   readonly lease: BodyLease;
   /** Of all fields together. */
   readonly textBytesMax: number;
+  /** Parts that are text, also where they come as files do. */
+  readonly textParts: readonly string[];
   storeFile(file: IncomingFile): Promise<Upload>;
   addressOf(upload: Upload): string;
 }
@@ -124,7 +126,7 @@ export function readUrlEncoded(form: string): ReadForm {
 
 const BROKEN = 'The form cannot be read: it ends before its last boundary, or is not what its content type says.';
 
-function openParser({ contentType, textBytesMax }: FormOptions): BusboyInstance {
+function openParser({ contentType, textBytesMax, textParts }: FormOptions): BusboyInstance {
   const boundary = /;\s*boundary=(?:"([^"]*)"|([^\s;]*))/i.exec(contentType);
   const length = (boundary?.[1] ?? boundary?.[2] ?? '').length;
   if (length === 0 || length > BOUNDARY_CHARACTERS_MAX) {
@@ -137,7 +139,8 @@ function openParser({ contentType, textBytesMax }: FormOptions): BusboyInstance 
     headers: { 'content-type': contentType },
     limits: { fields: FIELDS_MAX, files: FILES_MAX, fieldSize: textBytesMax, ...HEADERS_MAX },
     // Some clients send media without a name.
-    isPartAFile: (_name, type, fileName) => fileName !== undefined || /^(image|video|audio)\/|^application\/octet-stream$/.test(type ?? ''),
+    isPartAFile: (name, type, fileName) =>
+      !textParts.includes(name ?? '') && (fileName !== undefined || /^(image|video|audio)\/|^application\/octet-stream$/.test(type ?? '')),
   });
 }
 

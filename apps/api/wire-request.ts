@@ -23,6 +23,8 @@ export interface ReadOptions {
   readonly body: DialectRoute['body'];
   /** Of a body that is a file. */
   readonly fileName?: DialectRoute['fileName'];
+  readonly textParts?: readonly string[];
+  readonly followToken?: WireRequest['followToken'];
   readonly publicUrl?: string;
   readonly bodies: Bodies;
   /** Takes the files of forms, and those that stand as data URIs in the parameters of jobs; without it there are neither. */
@@ -63,6 +65,7 @@ export async function readWireRequest(c: Context, options: ReadOptions): Promise
     query: url.searchParams,
     header: (name) => c.req.header(name),
     baseUrl,
+    ...(options.followToken && { followToken: options.followToken }),
     ...(await readBody(c.req.raw, kind, { ...options, baseUrl })),
   };
 }
@@ -76,11 +79,11 @@ function decodeParams(params: Readonly<Record<string, string>>): Record<string, 
   return params;
 }
 
-type BodyKind = 'none' | 'json' | 'optional json' | 'multipart' | 'urlencoded' | 'file';
+type BodyKind = 'none' | 'json' | 'optional json' | 'text' | 'multipart' | 'urlencoded' | 'file';
 
 function bodyKind(request: Request, allowed: ReadOptions['body']): BodyKind {
   // Many clients name a content type for a body that they do not send: it is looked at once there is one.
-  if (allowed === 'none' || allowed === 'optional json' || allowed === 'file') return allowed;
+  if (allowed === 'none' || allowed === 'optional json' || allowed === 'text' || allowed === 'file') return allowed;
   const type = contentTypeOf(request);
   if (allowed === 'json or form' && type === 'multipart/form-data') return 'multipart';
   if (allowed === 'json or form' && type === 'application/x-www-form-urlencoded') return 'urlencoded';
@@ -100,7 +103,7 @@ function checkJson(contentType: string | undefined, allowed: ReadOptions['body']
 }
 
 type BodyOptions = ReadOptions & { readonly baseUrl: string };
-type ReadBody = Pick<ReceivedRequest, 'body' | 'isForm' | 'uploads' | 'bodyDigest'>;
+type ReadBody = Pick<ReceivedRequest, 'body' | 'isForm' | 'uploads' | 'text' | 'bodyDigest'>;
 
 async function readBody(request: Request, kind: BodyKind, options: BodyOptions): Promise<ReadBody> {
   if (kind === 'none') return { bodyDigest: digest('') };
@@ -116,6 +119,7 @@ async function readBody(request: Request, kind: BodyKind, options: BodyOptions):
   const bytesMax = options.files?.isForJob ? BODY_BYTES_MAX : JSON_BYTES_MAX;
   const bytes = await options.bodies.read(request, { bytesMax, lease, tooLarge: () => tooLarge(bytesMax) });
   const bodyDigest = digest(bytes);
+  if (kind === 'text') return { text: decodeUtf8(bytes, 'invalid_request', 'The body'), bodyDigest };
   if (kind === 'optional json') {
     if (bytes.byteLength === 0) return { bodyDigest };
     checkJson(contentTypeOf(request), kind);
@@ -148,6 +152,7 @@ async function readForm(request: Request, kind: BodyKind, options: BodyOptions, 
     chunks: bodies.chunks(request, { bytesMax: bytesMax + JSON_BYTES_MAX + FORM_OVERHEAD_BYTES, tooLarge: formTooLarge }),
     lease,
     textBytesMax: JSON_BYTES_MAX,
+    textParts: options.textParts ?? [],
     storeFile: files.store,
     addressOf: (upload) => uploadedFileUrl(upload, baseUrl),
   });

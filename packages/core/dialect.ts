@@ -32,6 +32,13 @@ export interface WireRequest {
   readonly isForm?: boolean;
   /** Files of a form, by the names of their parts, in order; stored already. One that is the whole body has the name `''`. */
   readonly uploads?: ReadonlyMap<string, readonly Upload[]>;
+  /** The body where the route says `body: 'text'`. */
+  readonly text?: string;
+  /**
+   * Lets whoever has it follow the job without a key (`followByToken`), for clients that open streams without one; as long as the job is there.
+   * Undefined where the service has no SECRET_KEY.
+   */
+  followToken?(job: Pick<Job, 'id' | 'callerId'>): string | undefined;
   /** Base of every URL handed out: PUBLIC_URL, else the request's own origin. No trailing slash. */
   readonly baseUrl: string;
 }
@@ -46,6 +53,8 @@ export interface Wait {
 export interface SubmitOperation {
   readonly kind: 'submit';
   readonly model: string;
+  /** Where the model stands in the body: what a problem with it is told of, if anywhere. */
+  readonly modelPointer?: string;
   /** The provider that the client insists on; no other serves the job then. */
   readonly provider?: string;
   /** The body of the request: an object whose members are the model's parameters. */
@@ -70,6 +79,8 @@ export interface SubmitOperation {
   readonly webhookOptionMembers?: Readonly<Record<keyof WebhookOptions, string>>;
   readonly sessionId?: string;
   readonly wait?: Wait;
+  /** The job carries what its run has printed by then. */
+  readonly withLogs?: boolean;
   /** `normal` unless given. */
   readonly priority?: Priority;
   /** The model's own unless given. */
@@ -141,6 +152,8 @@ export interface Operations extends DeliveryOperations, UploadOperations {
     operation: { readonly kind: 'follow'; readonly id: string; readonly after: number };
     outcome: Followed;
   };
+  /** From the first event on, for whoever has the token that `followToken` of a request has made; `not_found` for any other. */
+  followByToken: { operation: { readonly kind: 'followByToken'; readonly token: string }; outcome: Followed };
   /** Nothing but who the key belongs to. */
   readCaller: { operation: { readonly kind: 'readCaller' }; outcome: { readonly callerId: string } };
   listModels: { operation: { readonly kind: 'listModels' }; outcome: readonly ModelListing[] };
@@ -188,8 +201,12 @@ export interface RouteListing {
   readonly reason?: string;
 }
 
-/** Operations that need no API key, because all they answer is public. Said here, so that no dialect can open another one. */
-export const PUBLIC_OPERATIONS: ReadonlySet<OperationKind> = new Set<OperationKind>(['readWebhookKeys', 'readAllWebhookKeys']);
+/** Operations that need no API key: what they answer is public, or asked for with a secret. Said here, so that no dialect can open another one. */
+export const PUBLIC_OPERATIONS: ReadonlySet<OperationKind> = new Set<OperationKind>([
+  'readWebhookKeys',
+  'readAllWebhookKeys',
+  'followByToken',
+]);
 
 export interface ServerSentEvent {
   readonly id?: string;
@@ -262,16 +279,18 @@ export interface AnswerDescription {
 
 /** One line of a dialect's route table. Build it with {@link on}, which ties the outcome's type to the operation. */
 export interface DialectRoute<Kind extends OperationKind = OperationKind> extends RouteDescription {
-  readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+  readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE' | 'QUERY';
   /** Hono's path syntax; fixed paths win over parameters, earlier lines over later ones. */
   readonly path: string;
   /**
    * `optional json`: an empty body is none, whatever its content type says. `json or form`: also multipart/form-data and urlencoded forms, whose
-   * files are stored while they are read. `file`: bytes of any type, stored likewise.
+   * files are stored while they are read. `text`: whatever its content type says. `file`: bytes of any type, stored likewise.
    */
-  readonly body: 'json' | 'optional json' | 'json or form' | 'file' | 'none';
+  readonly body: 'json' | 'optional json' | 'json or form' | 'text' | 'file' | 'none';
   /** What the client calls the file that the body is. */
   fileName?(request: Pick<WireRequest, 'header'>): string | undefined;
+  /** Parts of a form that are text, also where they come as files do, with a name and a type. */
+  readonly textParts?: readonly string[];
   readonly operation: Kind;
   /** @throws AppError for a request that means nothing. */
   decode(request: WireRequest): Operations[Kind]['operation'];

@@ -9,6 +9,7 @@ import { type Cancelling, makeCancelling } from './cancel.ts';
 import type { EngineContext, EngineSettings, SignWebhook } from './context.ts';
 import { type RunningDispatcher, startDispatcher } from './deliver.ts';
 import { type Deliveries, makeDeliveries } from './deliveries.ts';
+import { type FollowTokens, makeFollowTokens } from './follow-tokens.ts';
 import { type Keys, makeKeys } from './keys.ts';
 import { type AllowList, type Guard, openGuard } from './outbound/index.ts';
 import { makeOutputs, type OutputSettings } from './outputs.ts';
@@ -36,6 +37,7 @@ export { type ConnectOptions, connectEngine, DATABASE_WAIT_MS, requireDatabaseUr
 export type { EngineSettings, SignWebhook } from './context.ts';
 export type { RunningDispatcher } from './deliver.ts';
 export type { Deliveries, ReplayRange, WebhookTest } from './deliveries.ts';
+export type { FollowTokens } from './follow-tokens.ts';
 export { DEFAULT_CALLER, type KeyOwner, type Keys, newKey, openKeys, type StoredKey } from './keys.ts';
 export { type LogOptions, openLog } from './log.ts';
 export { migrateDatabase, waitForDatabase, waitForRedis } from './migrate.ts';
@@ -97,6 +99,7 @@ export interface Engine extends Reading, Cancelling {
   readonly keys: Keys;
   readonly webhookSecrets: WebhookSecrets;
   readonly deliveries: Deliveries;
+  readonly followTokens: FollowTokens;
   /** What is wrong with a webhook's URL as it is written; undefined when nothing is. Where its name leads shows when it is called. */
   readonly problemWithWebhook: Guard['problemWith'];
   readonly assets: EngineContext['assets'];
@@ -129,6 +132,7 @@ export function openEngine(options: EngineOptions): Engine {
   const database = openDatabase({ url: options.databaseUrl, applicationName: options.applicationName ?? 'claimcheck' });
   const signals = listenToSignals({ databaseUrl: options.databaseUrl, clock, log });
   const health = makeProviderHealth({ clock, database, log, signals });
+  const secretBox = openSecretBox(options.secretKeys ?? []);
   const assets = openAssetStore({ place: options.s3 ? openS3Place(options.s3) : openDiskPlace(options.assetsFolder), database });
   const random = options.random ?? Math.random;
   const context: EngineContext = {
@@ -154,7 +158,7 @@ export function openEngine(options: EngineOptions): Engine {
       spoolFolder: join(options.assetsFolder, 'incoming'),
       settings: options.outputs ?? DEFAULT_OUTPUTS,
     }),
-    webhookSecrets: makeWebhookSecrets({ database, clock, log, signals }, openSecretBox(options.secretKeys ?? [])),
+    webhookSecrets: makeWebhookSecrets({ database, clock, log, signals }, secretBox),
     guard: openGuard({ ...(options.webhookAllow && { allow: options.webhookAllow }) }),
     clock,
     random,
@@ -176,6 +180,7 @@ export function openEngine(options: EngineOptions): Engine {
     uploads,
     webhookSecrets: context.webhookSecrets,
     deliveries: makeDeliveries(context),
+    followTokens: makeFollowTokens(secretBox),
     problemWithWebhook: context.guard.problemWith,
     sweep: makeSweep(context, settle, ring, uploads),
     startWorker: (worker) => startWorker(context, settle, ring, worker),
