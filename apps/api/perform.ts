@@ -174,6 +174,7 @@ async function submit(deps: AppDeps, performer: Performer, operation: SubmitOper
     baseUrl: performer.request.baseUrl,
     priority: operation.priority ?? 'normal',
     timeoutSeconds: operation.timeoutSeconds ?? model.timeoutSeconds,
+    ...(operation.timeoutSeconds !== undefined && { hasOwnDeadline: true }),
     ...(operation.startTimeoutSeconds !== undefined && { startTimeoutSeconds: operation.startTimeoutSeconds }),
     ...(operation.attemptsMax !== undefined && { attemptsMax: operation.attemptsMax }),
     ...(operation.runAt !== undefined && { runAt: operation.runAt }),

@@ -23,6 +23,8 @@ export interface Submission {
   readonly priority: Priority;
   /** Seconds from the moment it may start until it must have ended; 1 to 86,400. */
   readonly timeoutSeconds: number;
+  /** True when the client chose that time, and not the model. */
+  readonly hasOwnDeadline?: boolean;
   /** Seconds from the moment it may start until its first attempt must have begun; 1 to 86,400. */
   readonly startTimeoutSeconds?: number;
   /** Attempts in all, where the model allows more. */
@@ -87,6 +89,8 @@ export interface Job {
   readonly attemptsMax?: number;
   /** It ends FAILED unless its first attempt has begun by then. */
   readonly startBy?: Date;
+  /** It must have ended by then; only where the client said so, and not the model. */
+  readonly deadline?: Date;
   /** Attempts that started a run anew without knowing whether a lost one had done so already: each may have been paid twice. */
   readonly resubmits: number;
   readonly output?: Output;

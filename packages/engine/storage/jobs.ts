@@ -46,6 +46,8 @@ export interface JobRow {
   readonly is_pinned: boolean;
   readonly attempts_max: number | null;
   readonly start_by: Date | null;
+  readonly deadline_at: Date;
+  readonly has_own_deadline: boolean;
   readonly input: JsonText;
   readonly state: State;
   readonly progress: number;
@@ -155,6 +157,7 @@ export function toJob(row: JobRow): Job {
     isPinned: row.is_pinned,
     ...(row.attempts_max !== null && { attemptsMax: row.attempts_max }),
     ...(row.start_by && { startBy: row.start_by }),
+    ...(row.has_own_deadline && { deadline: row.deadline_at }),
     input: row.input,
     state: row.state,
     progress: row.progress,

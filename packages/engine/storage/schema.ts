@@ -56,6 +56,7 @@ export const jobs = pgTable('jobs', {
   isPinned: boolean('is_pinned').notNull(),
   attemptsMax: integer('attempts_max'),
   startBy: instant('start_by'),
+  hasOwnDeadline: boolean('has_own_deadline').notNull(),
   output: exactJson('output'),
   failureCode: text('failure_code'),
   failureMessage: text('failure_message'),

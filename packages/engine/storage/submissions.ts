@@ -43,10 +43,10 @@ export async function insertJobs(
         ${column((s) => s.runAt?.toISOString() ?? null)}::text[], ${column((s) => s.delaySeconds ?? 0)}::integer[],
         ${column((s) => s.idempotency?.keyHash ?? null)}::text[], ${column((s) => s.idempotency?.requestHash ?? null)}::text[],
         ${column((s) => s.isPinned === true)}::boolean[], ${column((s) => s.attemptsMax ?? null)}::integer[],
-        ${column((s) => s.startTimeoutSeconds ?? null)}::integer[]
+        ${column((s) => s.startTimeoutSeconds ?? null)}::integer[], ${column((s) => s.hasOwnDeadline === true)}::boolean[]
       ) with ordinality as given (
         id, caller_id, dialect, model, provider, input, webhook_url, webhook_options, base_url, session_id, priority, timeout_seconds, run_at,
-        delay_seconds, key_hash, request_hash, is_pinned, attempts_max, start_timeout_seconds, ordinal
+        delay_seconds, key_hash, request_hash, is_pinned, attempts_max, start_timeout_seconds, has_own_deadline, ordinal
       )
     ), ahead as materialized (
       -- Counted once for each queue of the batch; without the word Postgres would count for every row.
@@ -79,10 +79,10 @@ export async function insertJobs(
       returning job_id
     ), inserted as (
       insert into jobs (id, caller_id, dialect, model, provider, input, webhook_url, webhook_options, base_url, session_id, priority, available_at, deadline_at, is_pinned,
-        attempts_max, start_by)
+        attempts_max, start_by, has_own_deadline)
       select id, caller_id, dialect, model, provider, input::json, webhook_url, webhook_options::json, base_url, session_id, priority, available_at,
         available_at + make_interval(secs => timeout_seconds), is_pinned, attempts_max,
-        available_at + make_interval(secs => start_timeout_seconds)
+        available_at + make_interval(secs => start_timeout_seconds), has_own_deadline
       from input where key_hash is null or id in (select job_id from keyed)
       returning *
     ), event as (
