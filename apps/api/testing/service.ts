@@ -30,7 +30,10 @@ export interface ServiceOptions {
   readonly redisUrl?: string;
   /** Another way to the test's database, such as a proxy that a test can break. */
   readonly connectTo?: (databaseUrl: string) => Promise<string>;
+  /** As PUBLIC_URL. */
   readonly publicUrl?: string;
+  /** Of providers: their keys and base URLs. They may be on this machine, and so may what they produce. Only the sandbox is on unless given. */
+  readonly variables?: Readonly<Record<string, string>>;
   /** As MODELS_DIR: models besides those that come along. */
   readonly modelsDir?: string;
   /** As WEBHOOK_ALLOW_NETWORKS; the loopback addresses unless given. */
@@ -68,7 +71,7 @@ export async function startTestService(options: ServiceOptions = {}): Promise<Te
   started.defer(() => rm(folder, { recursive: true, force: true }));
   const catalog = await loadCatalog({ ...(options.modelsDir !== undefined && { modelsDir: options.modelsDir }) });
   const dialects = await loadDialects();
-  const { upstreams, off } = openProviders(await loadProviders(), {});
+  const { upstreams, off } = openProviders(await loadProviders(), options.variables ?? {});
   const engine = openEngine({
     databaseUrl: (await options.connectTo?.(database.url)) ?? database.url,
     ...(options.redisUrl !== undefined && { redisUrl: options.redisUrl, queuePrefix: new URL(database.url).pathname.slice(1) }),
@@ -79,13 +82,19 @@ export async function startTestService(options: ServiceOptions = {}): Promise<Te
     secretKeys: parseSecretKeys(newSecretKey()) ?? [],
     // The receivers of tests are there.
     webhookAllow: parseAllowList(options.webhookAllow ?? '127.0.0.1,::1').allow,
+    ...(options.variables && { upstreamAllow: parseAllowList('127.0.0.1').allow }),
     ...(options.uploads && { uploads: options.uploads }),
     log,
   });
   started.defer(() => engine.close());
   if (options.worker ?? true) {
     const find = (name: string) => retriedSoon(catalog.find(name));
-    const worker = engine.startWorker({ workerId: 'test', upstreams, catalog: { ...catalog, find } });
+    const worker = engine.startWorker({
+      workerId: 'test',
+      upstreams,
+      catalog: { ...catalog, find },
+      ...(options.publicUrl !== undefined && { publicUrl: options.publicUrl }),
+    });
     started.defer(() => worker.stop());
     // Rings for retries.
     const sweep = engine.sweep.start();
