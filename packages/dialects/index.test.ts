@@ -9,6 +9,7 @@ import { aJob, JOB_ID } from './testing/fixtures.ts';
 /** Where a vendor answers an error with another status than ours, with the reason. Every other case must pass as it is. */
 const VENDOR_STATUS: Record<string, Partial<Record<ErrorCode, { readonly status: number; readonly reason: string }>>> = {
   fal: { invalid_parameters: { status: 422, reason: 'its clients throw a ValidationError with fields for this status alone' } },
+  replicate: { invalid_parameters: { status: 422, reason: 'what is wrong with an input is told by its fields, and by this status' } },
 };
 
 const ERROR_CODES = Object.keys(ERROR_STATUS) as ErrorCode[];

@@ -1,0 +1,139 @@
+/**
+ * Replicate's wire format below `/replicate/v1`: predictions with their streams, files, models, and the secret of webhooks. Sections in comments
+ * are of the protocol sheet replicate.md.
+ *
+ * - Models: `owner/name` is a name or alias of a model, or a provider and one; `_` stands for the owner of a name that has none. A deployment is
+ *   a model by its name. Versions are names and aliases too.
+ * - Honoured headers (section 2): `Prefer: wait`, `Cancel-After`, and `Idempotency-Key`, which the vendor has not.
+ * - Webhooks are signed as Standard Webhooks, which is the vendor's way (section 7): the service's own signature is the one its clients check.
+ */
+import {
+  type Answer,
+  AppError,
+  type Dialect,
+  type DialectRoute,
+  type Job,
+  on,
+  type WebhookMessage,
+  type WireRequest,
+} from '@claimcheck/core';
+import { encodeError } from './_replicate-errors.ts';
+import { fileRoutes } from './_replicate-files.ts';
+import { modelRoutes } from './_replicate-models.ts';
+import { BASE, predictionBody } from './_replicate-prediction.ts';
+import {
+  modelInPath,
+  pageBody,
+  pathParameter,
+  predictionPage,
+  submission,
+  submissionByVersion,
+  waitSeconds,
+} from './_replicate-requests.ts';
+import { streamEvents } from './_replicate-stream.ts';
+
+/** Lines with more path behind a model's name stand before those with the name alone, which would take it for a part of that. */
+const routes: readonly DialectRoute[] = [
+  on('submit', {
+    method: 'POST',
+    path: `${BASE}/predictions`,
+    body: 'json',
+    decode: submissionByVersion,
+    encode: createdAnswer,
+  }),
+  ...['models', 'deployments'].map((kind) =>
+    on('submit', {
+      method: 'POST',
+      path: `${BASE}/${kind}/:model{.+}/predictions`,
+      body: 'json',
+      decode: (request) => submission(request, modelInPath(request)),
+      encode: createdAnswer,
+    }),
+  ),
+  on('list', {
+    method: 'GET',
+    path: `${BASE}/predictions`,
+    body: 'none',
+    decode: (request) => ({ kind: 'list', ...predictionPage(request) }),
+    encode: ({ jobs, nextCursor }, request) => {
+      const predictions = jobs.map((job) => prediction(job, request));
+      return json(200, pageBody(predictions, nextCursor, request));
+    },
+  }),
+  on('cancel', {
+    method: 'POST',
+    path: `${BASE}/predictions/:id/cancel`,
+    body: 'none',
+    decode: (request) => ({ kind: 'cancel', id: pathParameter(request, 'id') }),
+    // Harmless after the end: the prediction says what became of it.
+    encode: (job, request) => json(200, prediction(job, request)),
+  }),
+  on('read', {
+    method: 'GET',
+    path: `${BASE}/predictions/:id`,
+    body: 'none',
+    decode: (request) => ({ kind: 'read', id: pathParameter(request, 'id'), withLogs: true }),
+    encode: (job, request) => json(200, prediction(job, request)),
+  }),
+  on('followByToken', {
+    method: 'GET',
+    path: `${BASE}/streams/:token`,
+    body: 'none',
+    decode: (request) => ({ kind: 'followByToken', token: pathParameter(request, 'token') }),
+    encode: (followed, { baseUrl }) => ({ status: 200, body: { kind: 'events', events: streamEvents(followed, baseUrl) } }),
+  }),
+  on('readWebhookSecret', {
+    method: 'GET',
+    path: `${BASE}/webhooks/default/secret`,
+    body: 'none',
+    decode: () => ({ kind: 'readWebhookSecret' }),
+    encode: ({ secret }) => json(200, { key: secret }),
+  }),
+  ...fileRoutes,
+  // What belongs to the vendor's accounts, its machines, and models that are made there (section 1).
+  ...(['GET', 'POST'] as const).flatMap((method) => ['trainings', 'deployments'].map((path) => absent(method, `${BASE}/${path}`))),
+  absent('GET', `${BASE}/trainings/:id`),
+  absent('POST', `${BASE}/trainings/:id/cancel`),
+  absent('POST', `${BASE}/models/:model{.+}/versions/:version/trainings`),
+  ...(['GET', 'PATCH', 'DELETE'] as const).map((method) => absent(method, `${BASE}/deployments/:owner/:name`)),
+  ...['hardware', 'account', 'collections', 'collections/:slug'].map((path) => absent('GET', `${BASE}/${path}`)),
+  absent('POST', `${BASE}/models`),
+  absent('DELETE', `${BASE}/models/:model{.+}`),
+  ...modelRoutes,
+];
+
+const replicate: Dialect = { name: 'replicate', paths: ['/replicate'], routes, encodeError, encodeWebhook };
+export default replicate;
+
+/** Told to whoever has a key. */
+function absent(method: DialectRoute['method'], path: string): DialectRoute {
+  return on('readCaller', {
+    method,
+    path,
+    body: 'none',
+    decode: () => ({ kind: 'readCaller' }),
+    encode: () => {
+      throw new AppError('not_implemented', `${method} ${path} is not implemented by this service; the README lists what is.`);
+    },
+  });
+}
+
+/** 201 whether or not the output is there: so it was always seen (section 3). */
+function createdAnswer(job: Job, request: WireRequest): Answer {
+  const waited = waitSeconds(request);
+  const answer = json(201, prediction(job, request, waited !== undefined));
+  return waited === undefined ? answer : { ...answer, headers: { 'preference-applied': `wait=${waited}` } };
+}
+
+function prediction(job: Job, { baseUrl, followToken }: WireRequest, isHeld = false) {
+  return predictionBody(job, { baseUrl, isHeld, followToken: followToken?.(job) });
+}
+
+/** The prediction at that moment (section 7). No stream is told of: who is called has no need of it. */
+function encodeWebhook(job: Job): WebhookMessage {
+  return { contentType: 'application/json', body: JSON.stringify(predictionBody(job, { baseUrl: job.baseUrl })) };
+}
+
+function json(status: number, value: unknown): Answer {
+  return { status, body: { kind: 'json', value } };
+}
