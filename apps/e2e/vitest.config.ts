@@ -15,6 +15,8 @@ export default defineConfig({
     // Real servers start, recover and drain within these, on a busy machine too.
     testTimeout: 20_000,
     hookTimeout: 30_000,
+    // Its modules name one another without endings, which Node does not resolve.
+    server: { deps: { inline: ['@inferencesh/sdk'] } },
     // Processes, because tests signal them and workers load native code.
     pool: 'forks',
     // Most of the time tests wait for processes and servers, so there may be more of them at once than cores.

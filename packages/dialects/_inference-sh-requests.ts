@@ -4,6 +4,7 @@
  */
 import {
   type ExactJson,
+  instant,
   isJsonObject,
   type JsonObject,
   type JsonValue,
@@ -17,7 +18,7 @@ import {
 import { refusal } from './_inference-sh-envelope.ts';
 import { newSessionId } from './_inference-sh-sessions.ts';
 import { stateNamed } from './_inference-sh-tasks.ts';
-import { HOLD_SECONDS_MAX, instantFrom } from './_native-requests.ts';
+import { HOLD_SECONDS_MAX } from './_native-requests.ts';
 
 const SESSION_SECONDS_MAX = 3_600;
 /** Ids of sessions come back in the path of an address. */
@@ -34,6 +35,7 @@ const REFUSED: Readonly<Record<string, { readonly usual?: readonly JsonValue[]; 
   metadata: { message: 'must be left out: nothing is kept with a task but its input' },
   stream: { message: 'must be false: follow GET /tasks/{id}/stream' },
 };
+const INSTANT = instant();
 const READ = ['app', 'app_id', 'input', 'webhook', 'session', 'session_timeout', 'run_at', 'wait'];
 
 /** @throws AppError that lists everything which is wrong. */
@@ -47,13 +49,14 @@ export function runOf(request: WireRequest): SubmitOperation {
   }
   const take = <Value>(name: string, wanted: string, read: (value: JsonValue) => Value | undefined): Value | undefined => {
     const given = body[name];
-    if (given === undefined || given === null || given === '') return undefined;
+    if (given === undefined || asksNothing(given)) return undefined;
     const value = read(given);
     if (value === undefined) problems.push({ pointer: `/${name}`, message: `must be ${wanted}` });
     return value;
   };
   const model = take('app', 'text', textFrom) ?? take('app_id', 'text', textFrom);
-  if (model === undefined) problems.push({ pointer: '/app', message: 'must name an app; POST /apps/list lists them' });
+  if (model === undefined && problems.every(({ pointer }) => pointer !== '/app'))
+    problems.push({ pointer: '/app', message: 'must name an app; POST /apps/list lists them' });
   if (model?.includes('@')) problems.push({ pointer: '/app', message: 'must come without a version: the model says which one runs' });
   const parameters = inputOf(request, body);
   if (!parameters) problems.push({ pointer: '/input', message: "must be an object whose members are the app's parameters" });
@@ -61,8 +64,10 @@ export function runOf(request: WireRequest): SubmitOperation {
   const session = take('session', '"new", or 1 to 200 letters, digits and . _ -', sessionFrom);
   const timeout = take('session_timeout', `a whole number of seconds from 1 to ${SESSION_SECONDS_MAX}`, sessionSecondsFrom);
   if (timeout !== undefined && session !== 'new') problems.push({ pointer: '/session_timeout', message: 'is only for the session "new"' });
-  const runAt = take('run_at', 'an instant such as 2030-01-31T09:00:00Z, with its offset from UTC', (value) =>
-    typeof value === 'string' ? instantFrom(value) : undefined,
+  const runAt = take(
+    'run_at',
+    'an instant such as 2030-01-31T09:00:00Z, with its offset from UTC',
+    (value) => INSTANT.safeParse(value).data,
   );
   const waits = take('wait', 'true or false', (value) => (typeof value === 'boolean' ? value : undefined));
   if (problems.length > 0 || model === undefined || !parameters) throw refusal(problems);

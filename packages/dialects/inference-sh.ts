@@ -218,8 +218,8 @@ function appLines(base: string): readonly DialectRoute[] {
   ];
 }
 
-/** Beginnings of paths of what is served. */
-const SERVED = ['apps', 'run', 'tasks', 'files', 'sessions'];
+/** Beginnings of paths of what is served. Without a base, `/files` has the service's own files as well: errors below it are not all the vendor's. */
+const SERVED = ['apps', 'run', 'tasks', 'sessions'];
 
 /** The rest of the platform: chats, what is built of apps, machines, accounts. */
 const ABSENT = [
@@ -255,7 +255,7 @@ const bases = ['', '/v1'];
 
 const inferenceSh: Dialect = {
   name: 'inference-sh',
-  paths: [...bases.flatMap((base) => SERVED.map((name) => `${base}/${name}`)), ...ABSENT.map((name) => `/${name}`)],
+  paths: [...bases.flatMap((base) => SERVED.map((name) => `${base}/${name}`)), '/v1/files', ...ABSENT.map((name) => `/${name}`)],
   routes: [
     ...bases.flatMap((base) => [...runLines(base), ...taskLinesBelow(base), ...fileLines(base), ...sessionLines(base), ...appLines(base)]),
     ...absentLines,
