@@ -1,5 +1,6 @@
+import { type Output, RetryableError, TerminalError } from '@claimcheck/core';
 import { describe, expect, test } from 'vitest';
-import { entriesOf, linesOf, progressIn, seedIn } from './_log-progress.ts';
+import { endedLinesOf, endTold, entriesOf, linesOf, progressIn, seedIn } from './_log-progress.ts';
 
 describe('linesOf', () => {
   test.each<[string, string, readonly string[]]>([
@@ -17,6 +18,35 @@ describe('linesOf', () => {
 
 test('entries are lines of their own, whether they end like one or not, and may hold several', () => {
   expect(entriesOf(['a', 'b\n', 'c\nd', 7, undefined, ''])).toEqual(['a', 'b', 'c', 'd', '']);
+});
+
+test.each<[unknown, readonly string[]]>([
+  ['a\nb', ['a', 'b']],
+  ['a\n', ['a']],
+  ['', []],
+  [null, []],
+])('of the whole log %j the last line has ended too', (logs, lines) => {
+  expect(endedLinesOf(logs)).toEqual(lines);
+});
+
+describe('the end of a run', () => {
+  const output: Output = { media: [], text: 'done' };
+
+  test('that succeeded has what it printed', async () => {
+    expect(await endTold(['a'], () => Promise.resolve(output))).toEqual({ kind: 'finished', output, logs: ['a'] });
+    expect(await endTold([], () => Promise.resolve(output))).toEqual({ kind: 'finished', output });
+  });
+
+  test.each([new TerminalError('no'), new RetryableError('later')])('that failed for good or not knows it too: %s', async (error) => {
+    await expect(endTold(['a'], () => Promise.reject(error))).rejects.toBe(error);
+    expect(error.logs).toEqual(['a']);
+  });
+
+  test('that broke for another reason stays as it is', async () => {
+    const error = new Error('broken');
+    await expect(endTold(['a'], () => Promise.reject(error))).rejects.toBe(error);
+    expect(error).not.toHaveProperty('logs');
+  });
 });
 
 test.each<[string, object]>([

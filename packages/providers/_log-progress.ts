@@ -1,4 +1,5 @@
 /** The logs of a model, and what they tell besides words: progress bars as `tqdm` draws them, and the seed that was chosen. */
+import { type Output, ProviderError, type Step } from '@claimcheck/core';
 
 /** Bars are drawn again and again, so the last lines suffice. */
 const TAIL_CHARACTERS = 4_000;
@@ -26,6 +27,11 @@ export function entriesOf(entries: readonly unknown[]): readonly string[] {
   return entries.filter((entry) => typeof entry === 'string').flatMap((entry) => linesOf(entry.endsWith('\n') ? entry : `${entry}\n`));
 }
 
+/** The lines of a text that grows no more: the last one has ended too. */
+export function endedLinesOf(logs: unknown): readonly string[] {
+  return entriesOf(logs === '' ? [] : [logs]);
+}
+
 function shownOf(line: string): string {
   return line.replace(/\r+$/, '').split('\r').at(-1) ?? '';
 }
@@ -33,6 +39,16 @@ function shownOf(line: string): string {
 /** As members of a step that is running; none where there is nothing to tell. */
 export function told(logs: readonly string[], partialText?: string): { readonly logs?: readonly string[]; readonly partialText?: string } {
   return { ...(logs.length > 0 && { logs }), ...(partialText !== undefined && partialText !== '' && { partialText }) };
+}
+
+/** The end of a run with everything that it has printed. @throws what `end` throws for a run that failed, which then knows the lines. */
+export async function endTold(logs: readonly string[], end: () => Promise<Output>): Promise<Step> {
+  try {
+    return { kind: 'finished', output: await end(), ...(logs.length > 0 && { logs }) };
+  } catch (error) {
+    if (error instanceof ProviderError && logs.length > 0) error.logs = logs;
+    throw error;
+  }
 }
 
 /** The seed of a line such as `Using seed: 1234`. */

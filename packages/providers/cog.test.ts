@@ -118,6 +118,7 @@ describe('a run that the container tells of', () => {
         timings: { predict_time: expect.any(Number) },
         usage: { seconds: expect.any(Number) },
       },
+      logs: ['drawing'],
     });
   });
 

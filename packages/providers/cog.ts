@@ -22,6 +22,7 @@ import {
   isJsonObject,
   type JsonObject,
   type JsonValue,
+  type Output,
   type Provider,
   RetryableError,
   type Run,
@@ -34,7 +35,7 @@ import { type Call, type CallAnswer, call, jsonOf, parseJson } from './_call.ts'
 import { partialTextOf, readCogOutput } from './_cog-output.ts';
 import { cogFacts } from './_facts.ts';
 import { concurrencySetting, limitsOf, rateSetting } from './_limits.ts';
-import { linesOf, progressIn, told } from './_log-progress.ts';
+import { endedLinesOf, endTold, linesOf, progressIn, told } from './_log-progress.ts';
 import { sentenceOf } from './_sentence.ts';
 
 const handleSchema = z.object({
@@ -248,9 +249,14 @@ function toldIn({ logs, output }: JsonObject) {
 }
 
 /** The result of a run that has ended, undefined while it goes on (section 4). @throws TerminalError for one that failed. */
-async function endOf(run: Run, { status, output, error, metrics }: JsonObject): Promise<Step | undefined> {
+async function endOf(run: Run, snapshot: JsonObject): Promise<Step | undefined> {
+  const { status, logs } = snapshot;
   if (status === 'starting' || status === 'processing') return undefined;
-  if (status === 'succeeded') return { kind: 'finished', output: { ...(await readCogOutput(run, output ?? null)), ...cogFacts(metrics) } };
+  return endTold(endedLinesOf(logs), () => outputOf(run, snapshot));
+}
+
+async function outputOf(run: Run, { status, output, error, metrics }: JsonObject): Promise<Output> {
+  if (status === 'succeeded') return { ...(await readCogOutput(run, output ?? null)), ...cogFacts(metrics) };
   // Text without a code (section 10): a refusal of content cannot be told from another failure.
   if (status === 'failed') throw new TerminalError(sentenceOf(error, 'The model failed and did not say why.'));
   if (status === 'canceled') throw new TerminalError('The run was cancelled at the model server.');

@@ -120,6 +120,14 @@ describe('a run', () => {
     expect(await queued.upstream.check(run(), HANDLE)).not.toHaveProperty('logs');
   });
 
+  test('tells all that it has printed when it ends, well or not', async () => {
+    const status = { body: { status: 'COMPLETED', logs: [{ message: 'loading' }, { message: 'done' }] } };
+    const good = await bench.against(status, { body: { output: 'Once' } });
+    expect(await good.upstream.check(run(), HANDLE)).toMatchObject({ kind: 'finished', logs: ['loading', 'done'] });
+    const bad = await bench.against(status, { status: 500, body: { detail: 'It broke' } });
+    expect(await errorOf(bad.upstream.check(run(), HANDLE))).toMatchObject({ logs: ['loading', 'done'] });
+  });
+
   test('goes on when its result is not there yet, or a proxy answers in its place', async () => {
     expect(await checkEnded(400, { detail: 'Request is still in progress' })).toMatchObject({ kind: 'running', handle: HANDLE });
     expect(await checkEnded(502, '<html>nginx</html>')).toMatchObject({ kind: 'running', handle: HANDLE });

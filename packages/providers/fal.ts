@@ -22,7 +22,7 @@ import { falError, isInProgress } from './_fal-errors.ts';
 import { readFalOutput } from './_fal-output.ts';
 import { type Handle, readHandle, startedHandle } from './_handle.ts';
 import { concurrencySetting, limitsOf, rateSetting } from './_limits.ts';
-import { entriesOf, progressIn, told } from './_log-progress.ts';
+import { endTold, entriesOf, progressIn, told } from './_log-progress.ts';
 import { tryLook } from './_look.ts';
 import { checkAfterMs } from './_pace.ts';
 import { isFresh } from './_signed-webhook.ts';
@@ -92,11 +92,17 @@ async function check(account: Account, run: Run, handle: JsonValue): Promise<Ste
   const status = await tryLook(() => readStatus(account, run, known));
   if (status.kind === 'later') return { ...running(run, known), checkAfterMs: status.checkAfterMs };
   if (!status.seen.isOver) return { ...running(run, known), ...status.seen.told };
-  return readResult(account, run, known, status.seen.metrics);
+  return readResult(account, run, known, status.seen);
+}
+
+interface SeenStatus {
+  readonly isOver: boolean;
+  readonly metrics: JsonValue | undefined;
+  readonly told: { readonly progress?: number; readonly logs?: readonly string[] };
 }
 
 /** Success and failure look alike in the status of older stacks; the result tells them apart (section 2). */
-async function readStatus(account: Account, run: Run, { app, id }: FalHandle) {
+async function readStatus(account: Account, run: Run, { app, id }: FalHandle): Promise<SeenStatus> {
   const answer = await call(requestTo(account, run, `/${app}/requests/${id}/status?logs=1`));
   if (answer.status >= 400 && answer.status < 500) throw falError(answer, account.key);
   const body = jsonOf(answer);
@@ -110,7 +116,7 @@ async function readStatus(account: Account, run: Run, { app, id }: FalHandle) {
 }
 
 /** The model's own answer, its status included (section 2). @throws for a run that failed. */
-async function readResult(account: Account, run: Run, known: FalHandle, metrics: JsonValue | undefined): Promise<Step> {
+async function readResult(account: Account, run: Run, known: FalHandle, { metrics, told: { logs = [] } }: SeenStatus): Promise<Step> {
   const looked = await tryLook(async () => {
     const { app, id } = known;
     const answer = await call({ ...requestTo(account, run, `/${app}/requests/${id}`), bytesMax: RESULT_BYTES_MAX });
@@ -121,8 +127,10 @@ async function readResult(account: Account, run: Run, known: FalHandle, metrics:
   });
   if (looked.kind === 'later') return { ...running(run, known), checkAfterMs: looked.checkAfterMs };
   const { seen: answer } = looked;
-  if (!isSuccess(answer)) throw falError(answer, account.key);
-  return { kind: 'finished', output: await readFalOutput(run, jsonOf(answer), metrics) };
+  return endTold(logs, async () => {
+    if (!isSuccess(answer)) throw falError(answer, account.key);
+    return readFalOutput(run, jsonOf(answer), metrics);
+  });
 }
 
 /** 2xx when it was asked to stop, 400 when it has ended, 404 when it is gone (section 6): in all cases there is nothing more to do. */

@@ -1,5 +1,5 @@
 import { createServer } from 'node:http';
-import type { JsonValue, Run } from '@claimcheck/core';
+import type { JsonObject, JsonValue, Run } from '@claimcheck/core';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import inferenceSh from './inference-sh.ts';
 import simulator from './simulators/inference-sh.ts';
@@ -265,6 +265,22 @@ describe('the stream of a task', () => {
       partialText: 'Once upon',
       checkAfterMs: 0,
     });
+  });
+
+  test('tells all that was printed when the task ends, well or not', async () => {
+    const logs = [
+      { log_type: 1, content: 'loading\n' },
+      { log_type: 1, content: 'done' },
+    ];
+    const ending = async (end: JsonObject) => {
+      const upstream = await answering({ body: { data: { id: 't1', logs, ...end } } });
+      return upstream.check(run({ callbackUrl: 'https://here.example/cb' }), HANDLE);
+    };
+    expect(await ending({ status: 10, output: 'Once' })).toMatchObject({ kind: 'finished', logs: ['loading', 'done'] });
+    const failures: readonly JsonObject[] = [{ status: 11, error: 'It broke' }, { status: 12 }];
+    for (const end of failures) {
+      expect(await errorOf(ending(end))).toMatchObject({ name: 'TerminalError', logs: ['loading', 'done'] });
+    }
   });
 
   test('ends with the reason of the signal, and the connection with it', async () => {

@@ -17,6 +17,7 @@ import {
   isJsonObject,
   type JsonObject,
   type JsonValue,
+  type Output,
   type Provider,
   RetryableError,
   type Run,
@@ -31,7 +32,7 @@ import { readTaskOutput } from './_inference-sh-output.ts';
 import { readTaskLines } from './_inference-sh-stream.ts';
 import { readJsonLines } from './_json-lines.ts';
 import { concurrencySetting, limitsOf, rateSetting } from './_limits.ts';
-import { entriesOf, told } from './_log-progress.ts';
+import { endTold, entriesOf, told } from './_log-progress.ts';
 import { tryLook } from './_look.ts';
 import { checkAfterMs } from './_pace.ts';
 import { sentenceOf } from './_sentence.ts';
@@ -160,22 +161,29 @@ async function poll(vendor: Vendor, run: Run, handle: Handle): Promise<Step> {
 
 async function stepOf(vendor: Vendor, run: Run, handle: Handle, task: JsonObject): Promise<Step> {
   const status = statusOf(task);
-  if (status === 'completed') return { kind: 'finished', output: await readTaskOutput(run, task.output) };
-  // Sheet, section 6, "Results". No mark of refused content is documented, so every failure is the provider's.
-  if (status === 'failed') throw new TerminalError(wordsOf({ error: task.error ?? null }, vendor.key, 'The task failed at the provider.'));
-  if (status === 'cancelled') throw new TerminalError('The provider cancelled the task.');
+  if (hasEnded(task)) return endTold(linesIn(task), () => outputOf(vendor, run, task));
   if (!status || status === 'unknown') throw new RetryableError('The provider told a status that it does not document.');
   return { kind: 'running', handle, checkAfterMs: checkAfterMs(run, handle.startedAt, PACE), ...toldIn(task) };
 }
 
+/** Sheet, section 6, "Results". No mark of refused content is documented, so every failure is the provider's. */
+async function outputOf(vendor: Vendor, run: Run, task: JsonObject): Promise<Output> {
+  const status = statusOf(task);
+  if (status === 'completed') return readTaskOutput(run, task.output);
+  if (status === 'cancelled') throw new TerminalError('The provider cancelled the task.');
+  throw new TerminalError(wordsOf({ error: task.error ?? null }, vendor.key, 'The task failed at the provider.'));
+}
+
 /** What a task tells while it runs: progress, what its run has printed, and words as far as they have come. */
-function toldIn({ progress, logs, output }: JsonObject) {
-  const entries = (Array.isArray(logs) ? logs : []).filter(isJsonObject).filter(({ log_type: type }) => type === LOG_OF_RUN);
+function toldIn(task: JsonObject) {
+  const { progress, output } = task;
   const { response, text = response } = isJsonObject(output) ? output : {};
-  return {
-    ...progressOf(progress),
-    ...told(entriesOf(entries.map(({ content }) => content)), typeof text === 'string' ? text : undefined),
-  };
+  return { ...progressOf(progress), ...told(linesIn(task), typeof text === 'string' ? text : undefined) };
+}
+
+function linesIn({ logs }: JsonObject): readonly string[] {
+  const entries = (Array.isArray(logs) ? logs : []).filter(isJsonObject).filter(({ log_type: type }) => type === LOG_OF_RUN);
+  return entriesOf(entries.map(({ content }) => content));
 }
 
 /** Sheet, section 2. What a task that has ended answers is not documented (section 10), so only a call that reached nobody throws. */

@@ -137,6 +137,12 @@ describe('a prediction', () => {
     expect(files).not.toHaveProperty('logs');
   });
 
+  test('tells all that it has printed when it ends, well or not', async () => {
+    const logs = 'loading\ndone';
+    expect(await checkOf({ status: 'succeeded', output: ['Once'], logs })).toMatchObject({ kind: 'finished', logs: ['loading', 'done'] });
+    await expect(checkOf({ status: 'failed', error: 'It broke', logs })).rejects.toMatchObject({ logs: ['loading', 'done'] });
+  });
+
   test('that has ended by the time it is created gives its handle first', async () => {
     const done = await create({ status: 201, body: { id: 'p1', status: 'succeeded', output: 'https://replicate.delivery/a.png' } });
     expect(done).toMatchObject({ kind: 'running', handle: { id: 'p1' } });

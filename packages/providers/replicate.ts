@@ -33,7 +33,7 @@ import { partialTextOf, readCogOutput } from './_cog-output.ts';
 import { cogFacts } from './_facts.ts';
 import { type Handle, readHandle, startedHandle } from './_handle.ts';
 import { concurrencySetting, limitsOf, rateSetting } from './_limits.ts';
-import { linesOf, progressIn, seedIn, told } from './_log-progress.ts';
+import { endedLinesOf, endTold, linesOf, progressIn, seedIn, told } from './_log-progress.ts';
 import { tryLook } from './_look.ts';
 import { checkAfterMs } from './_pace.ts';
 import { predictionError, replicateError } from './_replicate-errors.ts';
@@ -100,7 +100,7 @@ async function check(account: Account, run: Run, handle: JsonValue): Promise<Ste
   });
   if (looked.kind === 'later') return { ...running(account, run, known), checkAfterMs: looked.checkAfterMs };
   const { seen: prediction } = looked;
-  if (isTerminal(prediction.status)) return { kind: 'finished', output: await outputOf(account, run, prediction) };
+  if (isTerminal(prediction.status)) return endOf(account, run, prediction);
   const logs = logsOf(prediction);
   return { ...running(account, run, known), ...progressIn(logs), ...told(linesOf(logs), partialTextOf(prediction.output)) };
 }
@@ -120,7 +120,11 @@ async function receive(secrets: CallbackKeys<string>, account: Account, run: Run
   const prediction = parseJson(callback.body);
   // The secret signs all predictions of the account; only the id ties one to this run.
   if (!isJsonObject(prediction) || prediction.id !== id || !isTerminal(prediction.status)) return undefined;
-  return { kind: 'finished', output: await outputOf(account, run, prediction) };
+  return endOf(account, run, prediction);
+}
+
+function endOf(account: Account, run: Run, prediction: JsonObject): Promise<Step> {
+  return endTold(endedLinesOf(prediction.logs), () => outputOf(account, run, prediction));
 }
 
 /** What a prediction that has ended came to (sections 4 and 5). @throws for one that failed. */
