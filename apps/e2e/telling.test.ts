@@ -20,6 +20,7 @@ async function follow(url: string, id: string, after: SeenEvent | undefined, isE
     headers: { 'x-api-key': KEY, ...(after && { 'last-event-id': String(after.id) }) },
     signal: AbortSignal.any([leaving.signal, AbortSignal.timeout(30_000)]),
   });
+  expect(response.status).toBe(200);
   const events: SeenEvent[] = [];
   let text = '';
   for await (const chunk of response.body?.pipeThrough(new TextDecoderStream()) ?? []) {
@@ -51,12 +52,13 @@ describe.concurrent.each(['redis', 'postgres'] as const)('with the queue on %s',
       PUBLIC_URL: 'https://queue.example',
       ...(backend === 'redis' && { REDIS_URL: redisUrl() }),
     };
-    const [first, second, doomed] = await Promise.all([startApi(environment), startApi(environment), startWorker(environment)]);
+    const apis = Promise.all([startApi(environment), startApi(environment)]);
+    const [[first, second], workers] = await Promise.all([apis, Promise.all([startWorker(environment), startWorker(environment)])]);
     await using started = new AsyncDisposableStack();
-    for (const part of [first, second, doomed]) started.use(part);
+    for (const part of [first, second, ...workers]) started.use(part);
     const client = clientOf(first.url, KEY);
 
-    const submitted = await client.post(`/v2/${MODEL}`, { prompt: `${WORDS}[[slow:7000]]` });
+    const submitted = await client.post(`/v2/${MODEL}`, { prompt: `${WORDS}[[slow:4000]]` });
     const id = String(submitted.body.request_id);
     const before = await follow(second.url, id, undefined, (events) => linesIn(events).length >= 2 && textIn(events) !== '');
     // The run goes on, and what has been heard of it is the same at the other API.
@@ -65,9 +67,7 @@ describe.concurrent.each(['redis', 'postgres'] as const)('with the queue on %s',
     const again = await follow(first.url, id, undefined, (events) => events.length >= before.length);
     expect(again.slice(0, before.length)).toEqual(before);
 
-    // Takes nothing as long as the run has its worker, and is there when it has none any more.
-    started.use(await startWorker(environment));
-    await doomed.end('SIGKILL');
+    await workers.find((worker) => worker.output().includes(id))?.end('SIGKILL');
     // Its lease is over, for all that the database knows.
     await database.setClockAhead(15);
     const after = await follow(second.url, id, before.at(-1), () => false);
