@@ -1,7 +1,8 @@
 /** Vendors that call back, as their simulators: a job ends with the call, long before anybody would have looked. */
-import { createTestDatabase, listen } from '@claimcheck/engine/testing';
+import { createTestDatabase } from '@claimcheck/engine/testing';
 import { expect, test } from 'vitest';
 import { clientOf, KEY, startApi, startWorker, temporaryFolder } from './testing/processes.ts';
+import { openPublicAddress } from './testing/public-address.ts';
 import { environmentOf, startVendors, writeModels } from './testing/vendors.ts';
 
 const RUN_MS = 1_000;
@@ -18,35 +19,6 @@ const MODELS: Readonly<Record<string, readonly [model: string, provider?: string
   'lumenfall-video': ['video:hidream-v1', 'lumenfall'],
   cog: ['hidream'],
 };
-
-/** What passes through a public address: every call and how it was answered. */
-interface PublicAddress extends AsyncDisposable {
-  readonly url: string;
-  readonly calls: readonly { readonly path: string; readonly status: number }[];
-  leadTo(api: string): void;
-}
-
-async function openPublicAddress(): Promise<PublicAddress> {
-  const calls: { path: string; status: number }[] = [];
-  let api = '';
-  const server = await listen(async (request, response) => {
-    const chunks: Buffer[] = [];
-    for await (const chunk of request) chunks.push(chunk);
-    const headers = Object.entries(request.headers).flatMap(([name, value]) =>
-      typeof value === 'string' && !['host', 'connection', 'content-length', 'transfer-encoding'].includes(name)
-        ? [[name, value] as const]
-        : [],
-    );
-    const answer = await fetch(`${api}${request.url}`, {
-      method: 'POST',
-      headers: Object.fromEntries(headers),
-      body: Buffer.concat(chunks),
-    });
-    calls.push({ path: request.url ?? '', status: answer.status });
-    response.writeHead(answer.status).end(await answer.text());
-  });
-  return { url: server.url, calls, leadTo: (url) => (api = url), [Symbol.asyncDispose]: () => server.close() };
-}
 
 async function startService() {
   await using started = new AsyncDisposableStack();
