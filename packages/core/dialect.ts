@@ -324,8 +324,19 @@ export interface DialectProxy {
   target(request: Pick<WireRequest, 'header'>): string;
 }
 
+/** What a dialect says of itself, for the description of the API. */
+export interface DialectDescription {
+  /** As people call it, such as `OpenAI and Lumenfall`. */
+  readonly title: string;
+  /** What to set in the vendor's clients, and what else is worth knowing. */
+  readonly description: string;
+  /** The vendor's own pages about it. */
+  readonly documentationUrl?: string;
+}
+
 export interface Dialect {
   readonly name: string;
+  readonly about?: DialectDescription;
   /**
    * Beginnings of paths that are its own, such as `/api/v3`: errors below them are told in its envelope, also those of paths that do not exist.
    * None for the native dialect, which has the rest.
@@ -335,6 +346,8 @@ export interface Dialect {
   readonly proxy?: DialectProxy;
   /** The error in the vendor's envelope. `error.message` is meant for the client. */
   encodeError(error: AppError): Answer;
+  /** Of the body of {@link encodeError}; an example stands for it unless given. */
+  readonly errorSchema?: z.ZodType;
   /** The message for a job that has ended. */
   encodeWebhook(job: Job, settings: WebhookSettings): WebhookMessage;
   /**

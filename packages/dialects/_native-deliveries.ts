@@ -1,28 +1,136 @@
 /** The native routes about webhooks that were sent or are to be: looking at them, sending them again, replaying a range, trying a URL. */
 import {
   type Answer,
-  AppError,
+  DELIVERY_STATES,
   type Delivery,
   type DeliveryDetail,
   type DeliveryOperations,
   type DeliveryPage,
   type DialectRoute,
-  isJsonObject,
-  type JsonValue,
-  jsonPointer,
+  instant,
   type LoggedSend,
   on,
-  type Problem,
+  REPLAY_RATE_DEFAULT,
   REPLAY_RATE_MAX,
   REPLAYED_STATES,
+  REPLAYED_STATES_DEFAULT,
   type Replay,
-  type ReplayedState,
   TESTED_EVENTS,
-  type WireRequest,
 } from '@claimcheck/core';
-import { deliveryQuery, instantFrom, pathParameter } from './_native-requests.ts';
+import { z } from 'zod';
+import { instantText } from './_native-answer-schemas.ts';
+import { deliveryQuery, pathParameter } from './_native-requests.ts';
 
 const REPLAY_PATH = '/v2/deliveries/replay';
+const STATES_ERROR = { error: `must list one or more of ${REPLAYED_STATES.join(', ')}` };
+const RATE_ERROR = { error: `must be a whole number from 1 to ${REPLAY_RATE_MAX}` };
+
+/** Optional members may be null, as clients send that always send every field. */
+const replayMembers = z
+  .strictObject({
+    since: instant().meta({ description: 'From this instant on.' }),
+    before: instant().nullish().meta({ description: 'Up to this instant; now unless given.' }),
+    states: z
+      .array(z.enum(REPLAYED_STATES, STATES_ERROR), STATES_ERROR)
+      .min(1, STATES_ERROR)
+      .refine((states) => new Set(states).size === states.length, STATES_ERROR)
+      .nullish()
+      .meta({ description: `${REPLAYED_STATES_DEFAULT.join(' and ')} unless given.` }),
+    per_second: z
+      .int(RATE_ERROR)
+      .min(1, RATE_ERROR)
+      .max(REPLAY_RATE_MAX, RATE_ERROR)
+      .nullish()
+      .meta({ description: `How many are sent again per second; ${REPLAY_RATE_DEFAULT} unless given.` }),
+  })
+  .check(({ value: { since, before }, issues }) => {
+    if (before && since >= before) issues.push({ code: 'custom', path: ['before'], message: 'must be after since', input: before });
+  });
+
+const testMembers = z.strictObject({
+  url: z.string({ error: 'must be a string' }).meta({ description: 'Where to send it.' }),
+  event: z
+    .enum(TESTED_EVENTS, { error: `must be one of ${TESTED_EVENTS.join(', ')}` })
+    .nullish()
+    .meta({ description: 'What the message looks like; `request.completed` unless given.' }),
+});
+
+const trigger = z.enum(['auto', 'manual', 'replay', 'test']);
+
+const deliveryMembers = {
+  id: z.uuid(),
+  request_id: z.uuid().nullable(),
+  event: z.string(),
+  sequence: z.int(),
+  url: z.string(),
+  state: z.enum(DELIVERY_STATES),
+  failure_code: z.string().nullable(),
+  send_count: z.int(),
+  created_at: instantText(),
+  finished_at: instantText().nullable(),
+  next_send_at: instantText().nullable(),
+  trigger: trigger.nullable().meta({ description: 'What the send to come was made for.' }),
+  schedule: z.array(z.int()).meta({ description: 'Seconds to wait before each send.' }),
+  endpoint: z.object({
+    state: z.enum(['ok', 'failing', 'disabled']),
+    reason: z.enum(['gone', 'asked', 'failing']).optional(),
+    since: instantText().optional(),
+  }),
+};
+const deliverySchema = z.object(deliveryMembers).meta({ id: 'Delivery' });
+const deliveryListSchema = z
+  .object({ deliveries: z.array(deliverySchema), next_cursor: z.string().nullable() })
+  .meta({ id: 'DeliveryList' });
+
+const milliseconds = z.number().nullable();
+const sendSchema = z
+  .object({
+    number: z.int().min(1),
+    trigger,
+    started_at: instantText(),
+    duration_ms: z.number(),
+    timings: z.object({
+      dns_ms: milliseconds,
+      connect_ms: milliseconds,
+      tls_ms: milliseconds,
+      first_byte_ms: milliseconds,
+      total_ms: z.number(),
+    }),
+    address: z.string().nullable(),
+    request_headers: z.record(z.string(), z.string()).nullable(),
+    status: z.int().nullable(),
+    response_headers: z.record(z.string(), z.union([z.string(), z.array(z.string())])).nullable(),
+    response_body: z.string().nullable(),
+    error: z.object({ code: z.string(), message: z.string() }).nullable(),
+    next_send_at: instantText().nullable(),
+    next_reason: z.string().nullable(),
+  })
+  .meta({ id: 'Send' });
+const deliveryDetailSchema = z
+  .object({
+    ...deliveryMembers,
+    message: z.string().nullable().meta({ description: 'The body as it is sent; null once it is gone.' }),
+    sends: z.array(sendSchema),
+  })
+  .meta({ id: 'DeliveryDetail' });
+
+const replaySchema = z
+  .object({
+    replay_id: z.uuid(),
+    state: z.enum(['running', 'done']),
+    queued: z.int(),
+    since: instantText(),
+    before: instantText(),
+    states: z.array(z.enum(REPLAYED_STATES)),
+    per_second: z.int(),
+    created_at: instantText(),
+    finished_at: instantText().nullable(),
+    status_url: z.url(),
+  })
+  .meta({ id: 'Replay' });
+
+const PAGE = { 200: { description: 'A page of deliveries.', schema: deliveryListSchema } };
+const HOW_FAR = { 200: { description: 'How far it is.', schema: replaySchema } };
 
 /** Lines of replays stand before those with `:id`, which would take `replay` for one. */
 export const deliveryRoutes: readonly DialectRoute[] = [
@@ -30,27 +138,38 @@ export const deliveryRoutes: readonly DialectRoute[] = [
     method: 'GET',
     path: '/v2/requests/:id/deliveries',
     body: 'none',
-    decode: (request) => ({ kind: 'listDeliveriesOfJob', jobId: pathParameter(request, 'id'), ...deliveryQuery(request) }),
+    summary: 'Lists what the webhook of a job was told, newest first.',
+    query: deliveryQuery,
+    answers: PAGE,
+    decode: (request, { query }) => ({ kind: 'listDeliveriesOfJob', jobId: pathParameter(request, 'id'), ...pageOf(query) }),
     encode: pageAnswer,
   }),
   on('listDeliveries', {
     method: 'GET',
     path: '/v2/deliveries',
     body: 'none',
-    decode: (request) => ({ kind: 'listDeliveries', ...deliveryQuery(request) }),
+    summary: 'Lists own deliveries, newest first.',
+    query: deliveryQuery,
+    answers: PAGE,
+    decode: (_request, { query }) => ({ kind: 'listDeliveries', ...pageOf(query) }),
     encode: pageAnswer,
   }),
   on('startReplay', {
     method: 'POST',
     path: REPLAY_PATH,
     body: 'json',
-    decode: (request) => ({ kind: 'startReplay', ...replayRange(request) }),
+    summary: 'Sends the deliveries of a range of time again.',
+    members: replayMembers,
+    answers: { 202: { description: 'It has begun.', schema: replaySchema } },
+    decode: (_request, { members }) => ({ kind: 'startReplay', ...replayRange(members) }),
     encode: ({ replay }, { baseUrl }) => json(202, replayBody(replay, baseUrl)),
   }),
   on('readReplay', {
     method: 'GET',
     path: `${REPLAY_PATH}/:id`,
     body: 'none',
+    summary: 'Tells how far a replay is.',
+    answers: HOW_FAR,
     decode: (request) => ({ kind: 'readReplay', id: pathParameter(request, 'id') }),
     encode: ({ replay }, { baseUrl }) => json(200, replayBody(replay, baseUrl)),
   }),
@@ -58,6 +177,8 @@ export const deliveryRoutes: readonly DialectRoute[] = [
     method: 'DELETE',
     path: `${REPLAY_PATH}/:id`,
     body: 'none',
+    summary: 'Stops a replay where it is.',
+    answers: HOW_FAR,
     decode: (request) => ({ kind: 'stopReplay', id: pathParameter(request, 'id') }),
     encode: ({ replay }, { baseUrl }) => json(200, replayBody(replay, baseUrl)),
   }),
@@ -65,6 +186,8 @@ export const deliveryRoutes: readonly DialectRoute[] = [
     method: 'GET',
     path: '/v2/deliveries/:id',
     body: 'none',
+    summary: 'Tells of one delivery, with its message and every send.',
+    answers: { 200: { description: 'The delivery.', schema: deliveryDetailSchema } },
     decode: (request) => ({ kind: 'readDelivery', id: pathParameter(request, 'id') }),
     encode: (detail) => json(200, detailBody(detail)),
   }),
@@ -72,6 +195,8 @@ export const deliveryRoutes: readonly DialectRoute[] = [
     method: 'POST',
     path: '/v2/deliveries/:id/resend',
     body: 'none',
+    summary: 'Sends a delivery again at once, whatever its state.',
+    answers: { 202: { description: 'It is due now.', schema: deliverySchema } },
     decode: (request) => ({ kind: 'resendDelivery', id: pathParameter(request, 'id') }),
     encode: ({ delivery }) => json(202, deliveryBody(delivery)),
   }),
@@ -79,11 +204,21 @@ export const deliveryRoutes: readonly DialectRoute[] = [
     method: 'POST',
     path: '/v2/webhooks/test',
     body: 'json',
-    decode: (request) => ({ kind: 'testWebhook', ...webhookTest(request) }),
+    summary: 'Sends a message about a made-up job to a URL, once, and tells what came of it.',
+    members: testMembers,
+    answers: {
+      200: { description: 'It was sent.', schema: deliveryDetailSchema },
+      202: { description: 'It will be sent, but nobody did in time.', schema: deliveryDetailSchema },
+    },
+    decode: (_request, { members: { url, event } }) => ({ kind: 'testWebhook', url, ...(event && { event }) }),
     // Still PENDING: it will be sent, but nobody did in time.
     encode: (detail) => json(detail.delivery.state === 'PENDING' ? 202 : 200, detailBody(detail)),
   }),
 ];
+
+function pageOf({ limit, cursor, state }: z.output<typeof deliveryQuery>) {
+  return { limit, ...(cursor !== undefined && { cursor }), ...(state && { state }) };
+}
 
 function pageAnswer({ deliveries, nextCursor }: DeliveryPage): Answer {
   return json(200, { deliveries: deliveries.map(deliveryBody), next_cursor: nextCursor ?? null });
@@ -158,74 +293,14 @@ function replayBody(replay: Replay, baseUrl: string) {
 
 type ReplayRange = Omit<DeliveryOperations['startReplay']['operation'], 'kind'>;
 
-function replayRange(request: WireRequest): ReplayRange {
-  const { values, problems } = membersOf(request, ['since', 'before', 'states', 'per_second']);
-
-  const instant = (name: 'since' | 'before') => {
-    const value = values[name];
-    const at = typeof value === 'string' ? instantFrom(value) : undefined;
-    if (value !== undefined && !at)
-      problems.push({ pointer: `/${name}`, message: 'must be an instant such as 2030-01-31T09:00:00Z, with its offset from UTC' });
-    return at;
+function replayRange({ since, before, states, per_second: perSecond }: z.output<typeof replayMembers>): ReplayRange {
+  return {
+    since,
+    ...(before && { before }),
+    // In one order, however they were written.
+    ...(states && { states: REPLAYED_STATES.filter((state) => states.includes(state)) }),
+    ...(typeof perSecond === 'number' && { perSecond }),
   };
-  const since = instant('since');
-  if (values.since === undefined)
-    problems.push({ pointer: '/since', message: 'is missing; it must be an instant such as 2030-01-31T09:00:00Z' });
-  const before = instant('before');
-  if (since && before && since >= before) problems.push({ pointer: '/before', message: 'must be after since' });
-
-  const states = values.states === undefined ? undefined : replayedStates(values.states);
-  if (values.states !== undefined && !states)
-    problems.push({ pointer: '/states', message: `must list one or more of ${REPLAYED_STATES.join(', ')}` });
-
-  const { per_second: rate } = values;
-  const perSecond = typeof rate === 'number' && Number.isInteger(rate) && rate >= 1 && rate <= REPLAY_RATE_MAX ? rate : undefined;
-  if (rate !== undefined && perSecond === undefined)
-    problems.push({ pointer: '/per_second', message: `must be a whole number from 1 to ${REPLAY_RATE_MAX}` });
-
-  if (!since || problems.length > 0) throw refusal(problems);
-  return { since, ...(before && { before }), ...(states && { states }), ...(perSecond !== undefined && { perSecond }) };
-}
-
-/** Undefined for anything but a list of such states, each once. */
-function replayedStates(value: JsonValue): readonly ReplayedState[] | undefined {
-  if (!Array.isArray(value) || value.length === 0) return undefined;
-  const states = REPLAYED_STATES.filter((state) => value.includes(state));
-  return states.length === value.length ? states : undefined;
-}
-
-type WebhookTest = Omit<DeliveryOperations['testWebhook']['operation'], 'kind'>;
-
-function webhookTest(request: WireRequest): WebhookTest {
-  const { values, problems } = membersOf(request, ['url', 'event']);
-  const url = typeof values.url === 'string' ? values.url : undefined;
-  if (url === undefined)
-    problems.push({ pointer: '/url', message: `${values.url === undefined ? 'is missing; it ' : ''}must be a string` });
-  const event = TESTED_EVENTS.find((known) => known === values.event);
-  if (values.event !== undefined && event === undefined)
-    problems.push({ pointer: '/event', message: `must be one of ${TESTED_EVENTS.join(', ')}` });
-  if (url === undefined || problems.length > 0) throw refusal(problems);
-  return { url, ...(event && { event }) };
-}
-
-/**
- * The body's members that are `known`, and a problem for each other one. Optional members may be null, as clients send that always send
- * every field. @throws AppError for a body that is no object.
- */
-function membersOf<Name extends string>({ body }: WireRequest, known: readonly Name[]) {
-  const object = body?.value;
-  if (!isJsonObject(object)) throw refusal([{ pointer: '', message: 'must be a JSON object' }]);
-  const problems: Problem[] = Object.keys(object)
-    .filter((name) => !known.some((one) => one === name))
-    .map((name) => ({ pointer: jsonPointer([name]), message: `is not known here; there is ${known.join(', ')}` }));
-  const values: { [Member in Name]?: JsonValue } = {};
-  for (const name of known) values[name] = object[name] ?? undefined;
-  return { values, problems };
-}
-
-function refusal(problems: readonly Problem[]): AppError {
-  const sentences = problems.map(({ pointer, message }) => `${pointer === '' ? 'The body' : pointer} ${message}.`);
-  return new AppError('invalid_parameters', sentences.join(' '), { problems });
 }
 
 function json(status: number, value: unknown): Answer {

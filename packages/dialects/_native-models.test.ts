@@ -63,5 +63,5 @@ test('a model none of whose routes would serve is not available, and a bare name
 });
 
 test('an unclear wish is refused', () => {
-  expect(() => one.decode(asked('schema=maybe'))).toThrow('schema must be true or false.');
+  expect(() => one.decode(asked('schema=maybe'))).toThrow('The query parameter `schema` must be true or false, not "maybe".');
 });

@@ -2,18 +2,20 @@
 import {
   AppError,
   DELIVERY_STATES,
-  type DeliveryQuery,
   type ExactJson,
+  flagText,
+  instant,
   isJsonObject,
   PRIORITIES,
-  type Problem,
-  readWebhookOptions,
   STATES,
-  type State,
   type SubmitOperation,
   type WebhookOptions,
   type WireRequest,
+  webhookOptionSchemas,
+  wholeNumberText,
+  wordText,
 } from '@claimcheck/core';
+import { z } from 'zod';
 
 /** The longest a claim check or a status is held back, in seconds: common proxies give up on a silent answer after 60. */
 export const HOLD_SECONDS_MAX = 60;
@@ -21,9 +23,6 @@ export const HOLD_SECONDS_MAX = 60;
 /** A month: longer plans belong into the client's own calendar. */
 const DELAY_SECONDS_MAX = 31 * 24 * 3600;
 const TIMEOUT_SECONDS_MAX = 24 * 3600;
-/** RFC 3339; a time without its offset would mean another instant on every machine. */
-const INSTANT = /^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?([Zz]|[+-]\d{2}:\d{2})$/;
-
 const LIST_LIMIT_DEFAULT = 20;
 const LIST_LIMIT_MAX = 100;
 
@@ -45,124 +44,71 @@ export function modelParameters(request: WireRequest): ExactJson {
 }
 
 /**
- * `Prefer: wait=N` (RFC 7240), at most `secondsMax`. Undefined when there is none that can be understood: the RFC wants such
- * preferences ignored, and of a repeated one only the first counts.
+ * `wait=N` of a Prefer header (RFC 7240). Undefined when there is none that can be understood: the RFC wants such preferences ignored, and of
+ * a repeated one only the first counts.
  */
-export function preferredWaitSeconds(request: WireRequest, secondsMax: number): number | undefined {
-  for (const preference of request.header('prefer')?.match(PREFERENCE) ?? []) {
+function waitPreferredIn(header: string): number | undefined {
+  for (const preference of header.match(PREFERENCE) ?? []) {
     if (!/^\s*wait\s*(?:[=;]|$)/i.test(preference)) continue;
     const seconds = /^\s*wait\s*=\s*"?(\d+)"?\s*(?:;|$)/i.exec(preference)?.[1];
-    return seconds === undefined ? undefined : Math.min(Number(seconds), secondsMax);
+    return seconds === undefined ? undefined : Number(seconds);
   }
   return undefined;
+}
+
+/** The same, at most `secondsMax`. */
+export function preferredWaitSeconds({ header }: Pick<WireRequest, 'header'>, secondsMax: number): number | undefined {
+  const seconds = waitPreferredIn(header('prefer') ?? '');
+  return seconds === undefined ? undefined : Math.min(seconds, secondsMax);
 }
 
 /** One member of the list in a Prefer header; commas inside quotes do not end it. An unclosed quote runs to the end: no backtracking. */
 const PREFERENCE = /(?:[^,"]|"(?:[^"\\]|\\.)*\\?(?:"|$))+/g;
 
-/** `?wait=N` of the status route: undefined when absent. */
-export function statusWaitSeconds(request: WireRequest): number | undefined {
-  const text = request.query.get('wait');
-  if (text === null) return undefined;
-  const seconds = wholeNumber(text);
-  if (seconds === undefined) {
-    refuse([problem('wait', `a whole number of seconds, 0 to ${HOLD_SECONDS_MAX} (more counts as ${HOLD_SECONDS_MAX})`, text)]);
-  }
-  return Math.min(seconds, HOLD_SECONDS_MAX);
+/** An empty value is none. */
+function nonEmptyText() {
+  return z
+    .string()
+    .transform((text) => text || undefined)
+    .optional()
+    .meta({ type: 'string' });
 }
 
-/** `?logs=true` of the status route. */
-export function wantsLogs({ query }: WireRequest): boolean {
-  const text = query.get('logs');
-  if (text === null || text === 'false' || text === '0') return false;
-  if (text === 'true' || text === '1') return true;
-  refuse([problem('logs', 'true or false', text)]);
-}
+const HOLD_RULE = `a whole number of seconds, 0 to ${HOLD_SECONDS_MAX} (more counts as ${HOLD_SECONDS_MAX})`;
 
-export interface ListQuery {
-  readonly limit: number;
-  readonly cursor?: string;
-  readonly state?: State;
-}
+/** Of the status route. */
+export const statusQuery = z.object({
+  wait: wholeNumberText({ min: 0, max: HOLD_SECONDS_MAX, isCut: true, rule: HOLD_RULE })
+    .optional()
+    .meta({ description: `Seconds to hold the answer until the state changes; more counts as ${HOLD_SECONDS_MAX}.` }),
+  logs: flagText().default(false).meta({ description: 'Also tells what the run has printed.' }),
+});
 
-/** Every wrong value is reported at once. */
-export function listQuery(request: WireRequest): ListQuery {
-  return pageQuery(request, 'status', STATES);
-}
+/** Of the route of one model. */
+export const modelQuery = z.object({
+  schema: flagText().default(false).meta({ description: "Adds the JSON Schema of the model's parameters." }),
+});
 
-/** The same for lists of deliveries. */
-export function deliveryQuery(request: WireRequest): DeliveryQuery {
-  return pageQuery(request, 'state', DELIVERY_STATES);
-}
-
-/** The same for lists of uploads, which have no states. */
-export function uploadQuery(request: WireRequest): Pick<ListQuery, 'limit' | 'cursor'> {
-  const { limit, cursor } = pageQuery(request);
-  return { limit, cursor };
-}
-
-function pageQuery<Known extends string>({ query }: WireRequest, stateName?: string, states: readonly Known[] = []) {
-  const problems: Problem[] = [];
-
-  const limitText = query.get('limit');
-  const limit = limitText === null ? LIST_LIMIT_DEFAULT : wholeNumber(limitText);
-  if (limit === undefined || limit < 1 || limit > LIST_LIMIT_MAX) {
-    problems.push(problem('limit', `a whole number from 1 to ${LIST_LIMIT_MAX}`, limitText));
-  }
-
-  const stateText = stateName === undefined ? null : query.get(stateName);
-  const state = states.find((known) => known === stateText?.toUpperCase());
-  if (stateName !== undefined && stateText !== null && state === undefined)
-    problems.push(problem(stateName, `one of ${states.join(', ')}`, stateText));
-
-  if (limit === undefined || problems.length > 0) refuse(problems);
+/** Of every list. */
+const pageQuery = {
+  limit: wholeNumberText({ min: 1, max: LIST_LIMIT_MAX, rule: `a whole number from 1 to ${LIST_LIMIT_MAX}` })
+    .default(LIST_LIMIT_DEFAULT)
+    .meta({ description: 'How many at most.' }),
   // Clients that keep the cursor in a variable send it empty for the first page.
-  return { limit, cursor: query.get('cursor') || undefined, state };
-}
+  cursor: nonEmptyText().meta({ description: 'The `next_cursor` of the page before; none for the first page.' }),
+};
 
-/** The instant that a text in the form of RFC 3339 names. */
-export function instantFrom(text: string): Date | undefined {
-  const instant = INSTANT.test(text) ? new Date(text) : undefined;
-  return instant && Number.isNaN(instant.getTime()) ? undefined : instant;
-}
+export const listQuery = z.object({
+  ...pageQuery,
+  status: wordText(STATES).optional().meta({ description: 'Only jobs in this state; letters of either case.' }),
+});
 
-export type Scheduling = Pick<SubmitOperation, 'priority' | 'timeoutSeconds' | 'runAt' | 'delaySeconds'>;
+export const deliveryQuery = z.object({
+  ...pageQuery,
+  state: wordText(DELIVERY_STATES).optional().meta({ description: 'Only deliveries in this state; letters of either case.' }),
+});
 
-/** When and how urgently a job is to run: `priority` (or the header `x-priority`), `run_at` or `delay_seconds`, `timeout_seconds`. */
-export function scheduling(request: WireRequest): Scheduling {
-  const { query } = request;
-  const problems: Problem[] = [];
-
-  const inQuery = query.get('priority');
-  const priorityText = inQuery ?? request.header('x-priority');
-  const priority = PRIORITIES.find((known) => known === priorityText?.toLowerCase());
-  if (priorityText !== undefined && priority === undefined) {
-    const [name, kind] = inQuery === null ? ['x-priority', 'The header'] : ['priority', 'The query parameter'];
-    problems.push(problem(name, `one of ${PRIORITIES.join(', ')}`, priorityText, kind));
-  }
-
-  const seconds = (name: string, min: number, max: number) => {
-    const text = query.get(name);
-    if (text === null) return undefined;
-    const number = wholeNumber(text);
-    if (number !== undefined && number >= min && number <= max) return number;
-    problems.push(problem(name, `a whole number of seconds from ${min} to ${max}`, text));
-    return undefined;
-  };
-  const delaySeconds = seconds('delay_seconds', 0, DELAY_SECONDS_MAX);
-  const timeoutSeconds = seconds('timeout_seconds', 1, TIMEOUT_SECONDS_MAX);
-
-  const runAtText = query.get('run_at');
-  const runAt = runAtText === null ? undefined : instantFrom(runAtText);
-  if (runAtText !== null && runAt === undefined) {
-    problems.push(problem('run_at', 'an instant such as 2030-01-31T09:00:00Z, with its offset from UTC', runAtText));
-  }
-  if (runAtText !== null && query.get('delay_seconds') !== null)
-    problems.push(problem('run_at', 'absent when delay_seconds is given', runAtText));
-
-  if (problems.length > 0) refuse(problems);
-  return { priority, timeoutSeconds, runAt, delaySeconds };
-}
+export const uploadQuery = z.object(pageQuery);
 
 /** Under these names a request chooses how its webhook is told, in its address line or in its body. */
 export const WEBHOOK_OPTION_NAMES = {
@@ -172,36 +118,85 @@ export const WEBHOOK_OPTION_NAMES = {
   headers: 'webhook_headers',
 } as const;
 
-/** Without headers, which may be secret: an address line is written down in many places. */
-export function optionsInQuery({ query }: WireRequest): WebhookOptions {
-  const given = { format: query.get('webhook_format'), schedule: query.get('webhook_schedule'), events: query.get('webhook_events') };
-  return readWebhookOptions(given, (option) => `/${WEBHOOK_OPTION_NAMES[option]}`);
+/**
+ * When and how urgently a job is to run, and how its webhook is told. Without the webhook's headers, which may be secret: an address line is
+ * written down in many places.
+ */
+export const submissionQuery = z
+  .object({
+    priority: wordText(PRIORITIES).optional().meta({ description: 'Which jobs of a queue go first; wins over the header x-priority.' }),
+    delay_seconds: secondsText(0, DELAY_SECONDS_MAX).optional().meta({ description: 'Starts not before so many seconds have passed.' }),
+    timeout_seconds: secondsText(1, TIMEOUT_SECONDS_MAX)
+      .optional()
+      .meta({ description: "Ends FAILED when not done so many seconds after it could start; the model's own time unless given." }),
+    run_at: instant().optional().meta({ description: 'Starts not before this instant; not together with `delay_seconds`.' }),
+    webhook: z.string().optional().meta({ description: 'Where the end of the job is told.' }),
+    webhook_format: webhookOptionSchemas.format
+      .optional()
+      .meta({ description: "`dialect`: the format's own body; `standard`: that in an envelope." }),
+    webhook_schedule: webhookOptionSchemas.schedule.optional().meta({
+      type: 'string',
+      examples: ['0,5,300'],
+      description: 'Seconds to wait before each send, or a preset: standard, fast, short.',
+    }),
+    webhook_events: webhookOptionSchemas.events
+      .optional()
+      .meta({ type: 'string', examples: ['started,progress'], description: 'What is told besides the end: queued, started, progress.' }),
+  })
+  .check(({ value, issues }) => {
+    if (value.run_at === undefined || value.delay_seconds === undefined) return;
+    issues.push({ code: 'custom', path: ['run_at'], message: 'must be absent when delay_seconds is given', input: value });
+  });
+
+function secondsText(min: number, max: number) {
+  return wholeNumberText({ min, max, rule: `a whole number of seconds from ${min} to ${max}` });
 }
 
-/** Number of the last event the client has seen, 0 for none. A reconnecting browser repeats the first URL, so its header wins. */
-export function lastSequence(request: WireRequest): number {
-  const header = request.header('last-event-id');
-  if (header) return sequence('Last-Event-ID', 'The header', header);
-  const query = request.query.get('after');
-  return query === null ? 0 : sequence('after', 'The query parameter', query);
+export const submissionHeaders = z.object({
+  'Idempotency-Key': z
+    .string()
+    .optional()
+    .meta({ description: 'For a day the same request under the same key gets the first answer again; 1 to 255 characters.' }),
+  Prefer: z
+    .string()
+    .transform(waitPreferredIn)
+    .optional()
+    .meta({ type: 'string', examples: ['wait=30'], description: 'Seconds to wait for the end of the job (RFC 7240).' }),
+  'x-priority': wordText(PRIORITIES).optional().meta({ description: 'As `priority`.' }),
+  'x-provider': nonEmptyText().meta({ description: 'The provider that must serve the job; no other does then.' }),
+});
+
+export type SubmissionQuery = z.output<typeof submissionQuery>;
+export type SubmissionHeaders = z.output<typeof submissionHeaders>;
+export type Scheduling = Pick<SubmitOperation, 'priority' | 'timeoutSeconds' | 'runAt' | 'delaySeconds'>;
+
+export function scheduling(query: SubmissionQuery, headers: SubmissionHeaders): Scheduling {
+  return {
+    priority: query.priority ?? headers['x-priority'],
+    timeoutSeconds: query.timeout_seconds,
+    runAt: query.run_at,
+    delaySeconds: query.delay_seconds,
+  };
 }
 
-function sequence(name: string, kind: string, text: string): number {
-  const number = wholeNumber(text);
-  if (number === undefined || number > SEQUENCE_MAX) {
-    refuse([problem(name, `the number of an event: a whole number from 0 to ${SEQUENCE_MAX}`, text, kind)]);
-  }
-  return number;
+export function optionsInQuery({
+  webhook_format: format,
+  webhook_schedule: schedule,
+  webhook_events: events,
+}: SubmissionQuery): WebhookOptions {
+  return { ...(format && { format }), ...(schedule && { schedule }), ...(events && { events }) };
 }
 
-function wholeNumber(text: string): number | undefined {
-  return /^\d+$/.test(text) ? Number(text) : undefined;
-}
+const SEQUENCE_RULE = `the number of an event: a whole number from 0 to ${SEQUENCE_MAX}`;
+const sequenceText = wholeNumberText({ min: 0, max: SEQUENCE_MAX, rule: SEQUENCE_RULE });
 
-function problem(name: string, allowed: string, given: string | null, kind = 'The query parameter'): Problem {
-  return { pointer: `/${name}`, message: `${kind} \`${name}\` must be ${allowed}, not ${JSON.stringify(given)}.` };
-}
+export const followQuery = z.object({
+  after: sequenceText.default(0).meta({ description: 'Number of the last event that is known already.' }),
+});
 
-function refuse(problems: readonly Problem[]): never {
-  throw new AppError('invalid_parameters', problems.map(({ message }) => message).join(' '), { problems });
-}
+/** A reconnecting browser repeats the first URL, so its header wins. */
+export const followHeaders = z.object({
+  'Last-Event-ID': z
+    .preprocess((text) => (text === '' ? undefined : text), sequenceText.optional())
+    .meta({ description: 'As `after`, and wins over it.' }),
+});

@@ -14,6 +14,18 @@ import {
   type Wait,
   type WireRequest,
 } from '@claimcheck/core';
+import { z } from 'zod';
+import {
+  claimCheckSchema,
+  ENDED_WITHOUT_RESULT,
+  errorSchema,
+  eventSchema,
+  listSchema,
+  removedSchema,
+  resultSchema,
+  statusSchema,
+  syncFailureSchema,
+} from './_native-answer-schemas.ts';
 import {
   claimCheck,
   failureMembers,
@@ -27,17 +39,21 @@ import {
 import { deliveryRoutes } from './_native-deliveries.ts';
 import { modelRoutes } from './_native-models.ts';
 import {
+  followHeaders,
+  followQuery,
   HOLD_SECONDS_MAX,
-  lastSequence,
   listQuery,
   modelParameters,
   optionsInQuery,
   pathParameter,
   preferredWaitSeconds,
+  type SubmissionHeaders,
+  type SubmissionQuery,
   scheduling,
-  statusWaitSeconds,
+  statusQuery,
+  submissionHeaders,
+  submissionQuery,
   WEBHOOK_OPTION_NAMES,
-  wantsLogs,
 } from './_native-requests.ts';
 import { uploadRoutes } from './_native-uploads.ts';
 import { encodeWebhook } from './_native-webhook.ts';
@@ -52,7 +68,15 @@ const routes: readonly DialectRoute[] = [
     method: 'GET',
     path: '/v2/requests',
     body: 'none',
-    decode: (request) => ({ kind: 'list', ...listQuery(request) }),
+    summary: 'Lists own jobs, newest first.',
+    query: listQuery,
+    answers: { 200: { description: 'A page of jobs.', schema: listSchema } },
+    decode: (_request, { query: { limit, cursor, status } }) => ({
+      kind: 'list',
+      limit,
+      ...(cursor !== undefined && { cursor }),
+      ...(status && { state: status }),
+    }),
     encode: (page, { baseUrl }) =>
       json(200, {
         requests: page.jobs.map((job) => ({
@@ -67,11 +91,14 @@ const routes: readonly DialectRoute[] = [
     method: 'GET',
     path: '/v2/requests/:id/status',
     body: 'none',
-    decode: (request) => ({
+    summary: 'Tells where a job stands.',
+    query: statusQuery,
+    answers: { 200: { description: 'It goes on, or is COMPLETED.', schema: statusSchema }, 422: ENDED_WITHOUT_RESULT },
+    decode: (request, { query: { wait, logs } }) => ({
       kind: 'read',
       id: pathParameter(request, 'id'),
-      wait: untilChange(statusWaitSeconds(request)),
-      withLogs: wantsLogs(request),
+      wait: untilChange(wait),
+      withLogs: logs,
     }),
     encode: (job, { baseUrl }) => statusAnswer(job, baseUrl),
   }),
@@ -79,7 +106,21 @@ const routes: readonly DialectRoute[] = [
     method: 'GET',
     path: '/v2/requests/:id/events',
     body: 'none',
-    decode: (request) => ({ kind: 'follow', id: pathParameter(request, 'id'), after: lastSequence(request) }),
+    summary: 'Streams the events of a job, up to the one that ends it.',
+    query: followQuery,
+    headers: followHeaders,
+    answers: {
+      200: {
+        description: 'Server-sent events: `status`, `progress`, `log` and `partial`. The schema is that of the data of each.',
+        contentType: 'text/event-stream',
+        schema: eventSchema,
+      },
+    },
+    decode: (request, { query, headers }) => ({
+      kind: 'follow',
+      id: pathParameter(request, 'id'),
+      after: headers['Last-Event-ID'] ?? query.after,
+    }),
     encode: ({ events }, { baseUrl }) => ({ status: 200, body: { kind: 'events', events: serverSentEvents(events, baseUrl) } }),
   }),
   // The second path is the vendor's older one; its `poll_url` still names it.
@@ -88,6 +129,11 @@ const routes: readonly DialectRoute[] = [
       method: 'GET',
       path,
       body: 'none',
+      summary: 'Tells the result of a job, or where it stands while there is none.',
+      answers: {
+        200: { description: 'The result, or the status before there is one.', schema: z.union([resultSchema, statusSchema]) },
+        422: ENDED_WITHOUT_RESULT,
+      },
       decode: (request) => ({ kind: 'read', id: pathParameter(request, 'id') }),
       encode: (job, { baseUrl }) => resultAnswer(job, baseUrl),
     }),
@@ -97,6 +143,8 @@ const routes: readonly DialectRoute[] = [
       method,
       path: '/v2/requests/:id/cancel',
       body: 'none',
+      summary: 'Cancels a job; one that has ended stays as it is.',
+      answers: { 200: { description: 'What became of it.', schema: statusSchema } },
       decode: (request) => ({ kind: 'cancel', id: pathParameter(request, 'id') }),
       // 200 in every state: the cancellation was understood, and the body says what became of it.
       encode: (job, { baseUrl }) => json(200, statusBody(job, baseUrl)),
@@ -106,6 +154,8 @@ const routes: readonly DialectRoute[] = [
     method: 'DELETE',
     path: '/v2/requests/:id',
     body: 'none',
+    summary: 'Removes a job and its files now; one that runs is cancelled first.',
+    answers: { 200: { description: 'It is gone; `status` is its last state.', schema: removedSchema } },
     decode: (request) => ({ kind: 'purge', id: pathParameter(request, 'id') }),
     encode: (job) => json(200, { request_id: job.id, status: job.state, deleted: true }),
   }),
@@ -116,35 +166,58 @@ const routes: readonly DialectRoute[] = [
   on('submit', {
     method: 'POST',
     path: '/v2/:model{.+}',
-    body: 'json',
-    decode: (request) => submission(request, untilEnd(preferredWaitSeconds(request, HOLD_SECONDS_MAX))),
+    body: 'json or form',
+    summary: 'Hands in a job.',
+    query: submissionQuery,
+    headers: submissionHeaders,
+    answers: {
+      200: {
+        description: 'The claim check; with `Prefer: wait=N` the result, when the job ends within N seconds.',
+        schema: z.union([claimCheckSchema, resultSchema]),
+      },
+      422: { description: 'With `Prefer: wait=N`: the job ended without a result.', schema: statusSchema },
+    },
+    decode: (request, values) => submission(request, values, untilEnd(preferredWaitSeconds(request, HOLD_SECONDS_MAX))),
     encode: submitAnswer,
   }),
   on('submit', {
     method: 'POST',
     path: '/v1/:model{.+}',
-    body: 'json',
-    decode: (request) => submission(request, untilEnd(syncWaitSeconds(request))),
+    body: 'json or form',
+    summary: 'Hands in a job and waits for its result.',
+    query: submissionQuery,
+    headers: submissionHeaders,
+    answers: {
+      200: { description: 'The file itself; of models for text and data JSON.', contentType: '*/*' },
+      422: { description: 'The job ended without a result.', schema: syncFailureSchema },
+    },
+    decode: (request, values) => submission(request, values, untilEnd(syncWaitSeconds(request))),
     encode: syncAnswer,
   }),
 ];
 
-const native: Dialect = { name: 'native', routes, encodeError, encodeWebhook };
+const native: Dialect = { name: 'native', routes, encodeError, errorSchema, encodeWebhook };
 export default native;
 
-function submission(request: WireRequest, wait: Wait | undefined): SubmitOperation {
+interface SubmissionValues {
+  readonly query: SubmissionQuery;
+  readonly headers: SubmissionHeaders;
+}
+
+function submission(request: WireRequest, { query, headers }: SubmissionValues, wait: Wait | undefined): SubmitOperation {
   return {
     kind: 'submit',
     model: pathParameter(request, 'model'),
-    provider: request.header('x-provider') || undefined,
+    provider: headers['x-provider'],
     parameters: modelParameters(request),
-    webhookUrl: request.query.get('webhook') ?? undefined,
+    isText: request.isForm === true,
+    webhookUrl: query.webhook,
     webhookMember: 'webhook',
-    webhookOptions: optionsInQuery(request),
+    webhookOptions: optionsInQuery(query),
     webhookOptionMembers: WEBHOOK_OPTION_NAMES,
     wait,
-    ...scheduling(request),
-    idempotencyKey: request.header('idempotency-key'),
+    ...scheduling(query, headers),
+    idempotencyKey: headers['Idempotency-Key'],
   };
 }
 
