@@ -130,8 +130,7 @@ describe('the content type', () => {
 
   test.each([
     'text/plain',
-    'application/x-www-form-urlencoded',
-    'multipart/form-data; boundary=x',
+    'multipart/mixed; boundary=x',
     'application/jsonp',
     'text/json',
     'application/json, application/json',

@@ -183,7 +183,8 @@ function replacing(files: FileTaking, addressOf: (upload: Upload) => string) {
   };
   const replace = async ({ base64, characters, contentType }: InlinedFile): Promise<string | undefined> => {
     if (!base64) return refuse('is a data URI whose base64 is broken or empty');
-    if ((base64.length * 3) / 4 > files.uploads.bytesMax) return refuse(`has a file of more than ${files.uploads.bytesMax} bytes`);
+    if (Math.floor((base64.length * 3) / 4) > files.uploads.bytesMax)
+      return refuse(`has a file of more than ${files.uploads.bytesMax} bytes`);
     const fileName = await files.uploads.nameFor(firstBytes(base64, HEAD_CHARACTERS), contentType);
     if (fileName === undefined) return refuse(`is a data URI that says ${JSON.stringify(contentType)} of bytes that are something else`);
     if (characters <= INLINE_CHARACTERS_MAX) return undefined;

@@ -51,6 +51,10 @@ test('the table has these lines and no others', () => {
     'PUT /v2/webhooks/settings changeWebhookPreferences',
     'GET /v1/models listModels',
     'GET /v1/models/:model{.+} readModel',
+    'POST /v2/uploads createUpload',
+    'GET /v2/uploads listUploads',
+    'GET /v2/uploads/:id readUpload',
+    'DELETE /v2/uploads/:id deleteUpload',
     'POST /v2/:model{.+} submit',
     'POST /v1/:model{.+} submit',
   ]);
