@@ -97,9 +97,9 @@ const routes: readonly DialectRoute[] = [
   absent('POST', `${BASE}/models/:model{.+}/versions/:version/trainings`),
   ...(['GET', 'PATCH', 'DELETE'] as const).map((method) => absent(method, `${BASE}/deployments/:owner/:name`)),
   ...['hardware', 'account', 'collections', 'collections/:slug'].map((path) => absent('GET', `${BASE}/${path}`)),
+  ...modelRoutes,
   absent('POST', `${BASE}/models`),
   absent('DELETE', `${BASE}/models/:model{.+}`),
-  ...modelRoutes,
 ];
 
 const replicate: Dialect = { name: 'replicate', paths: ['/replicate'], routes, encodeError, encodeWebhook };
