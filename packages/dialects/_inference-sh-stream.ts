@@ -61,7 +61,8 @@ async function lineFor(event: JobEvent, { job, logs, text, read }: Known): Promi
   const now = type === 'status' ? await read() : undefined;
   // As it was then: the end is told once, when all that comes before it was.
   if (now) return wholeTask({ ...withoutEnd(now), state, progress }, logs);
-  return partOf(event, job, type === 'log' || type === 'partial' ? grown(job, logs, text) : { progress: percent(event) });
+  if (type === 'log') return partOf(event, job, grown(job, logs, ''));
+  return partOf(event, job, type === 'partial' ? grown(job, [], text) : { progress: percent(event) });
 }
 
 function withoutEnd({ output: _output, failure: _failure, finishedAt: _finishedAt, ...job }: Job): Job {

@@ -42,6 +42,12 @@ function refusalOf(line: string, fields: RequestFields): AppError {
   throw new Error('It was not refused.');
 }
 
+async function collect<Item>(items: AsyncIterable<Item>): Promise<Item[]> {
+  const collected: Item[] = [];
+  for await (const item of items) collected.push(item);
+  return collected;
+}
+
 /** What a client finds in the envelope. */
 function dataOf(line: string, outcome: never, fields: RequestFields = {}): unknown {
   return bodyOf(routeOf(inferenceSh, line).encode(outcome, aRequest(fields))).data;
@@ -342,7 +348,7 @@ describe('a stream', () => {
     const { body }: Answer = routeOf(inferenceSh, STREAM).encode(followed as never, aRequest(NDJSON));
     if (body.kind !== 'lines') throw new Error(`The answer is of kind ${body.kind}.`);
     expect(body.heartbeat).toEqual({ type: 'heartbeat' });
-    return (await Array.fromAsync(body.lines)).map((line) => JSON.parse(JSON.stringify(line)));
+    return (await collect(body.lines)).map((line) => JSON.parse(JSON.stringify(line)));
   }
 
   test('is followed from the first event, for what was printed before', () => {
@@ -368,9 +374,9 @@ describe('a stream', () => {
       { fields: ['progress'], data: { id: JOB_ID, status: 7, progress: 25 } },
       { fields: ['logs'], data: { logs: [{ content: 'one\n' }] } },
       { fields: ['logs'], data: { logs: [{ content: 'one\ntwo\n' }] } },
-      { fields: ['logs', 'output'], data: { output: { response: 'Hel' } } },
-      { fields: ['logs', 'output'], data: { output: { response: 'Hello' } } },
-      { fields: ['logs', 'output'], data: { output: { response: 'Anew' } } },
+      { fields: ['output'], data: { output: { response: 'Hel' } } },
+      { fields: ['output'], data: { output: { response: 'Hello' } } },
+      { fields: ['output'], data: { output: { response: 'Anew' } } },
     ]);
     expect(lines.at(-1)).toMatchObject({ status: 10, progress: 100, output: { seed: 7 }, logs: [{ content: 'one\ntwo\n' }] });
     expect(lines.at(-1)).not.toHaveProperty('fields');
@@ -389,7 +395,7 @@ describe('a stream', () => {
     expect(lines).toMatchObject([
       { status: 7, logs: [] },
       { fields: ['logs', 'output'], data: { logs: [{ content: 'one\n' }], output: { response: 'Hel' } } },
-      { fields: expect.arrayContaining(['output']), data: { output: { response: 'Hello' } } },
+      { fields: ['output'], data: { output: { response: 'Hello' } } },
       { status: 11, error: 'The upstream gave up.' },
     ]);
   });
@@ -417,7 +423,7 @@ describe('a stream', () => {
     const told: Partial<JobEvent>[] = [{ state: 'QUEUED' }, {}, { state: 'COMPLETED' }];
     const { body } = encode(following(job, told, ended) as never, aRequest({ headers: { accept: 'text/event-stream' } }));
     if (body.kind !== 'events') throw new Error(`The answer is of kind ${body.kind}.`);
-    expect(await Array.fromAsync(body.events)).toMatchObject([
+    expect(await collect(body.events)).toMatchObject([
       { id: '2', data: { status: 7 } },
       { id: '3', data: { status: 10 } },
     ]);
