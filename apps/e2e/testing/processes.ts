@@ -29,9 +29,10 @@ export function startProcess(main: string, environment: Environment = {}, args: 
 
 /** Like {@link startProcess}, for another program than Node. */
 export function startProgram(program: string, args: readonly string[], environment: Environment = {}): StartedProcess {
+  const { PATH, HOME, NODE_COMPILE_CACHE } = process.env;
   const child = spawn(program, args, {
     cwd: ROOT,
-    env: { PATH: process.env.PATH, HOME: process.env.HOME, ...environment },
+    env: { PATH, HOME, NODE_COMPILE_CACHE, ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   return follow(child);
