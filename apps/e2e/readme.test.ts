@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { apiSettings } from '@claimcheck/api';
 import { loadCatalog } from '@claimcheck/catalog';
-import { SANDBOX, TRANSITIONS } from '@claimcheck/core';
+import { type Dialect, SANDBOX, TRANSITIONS } from '@claimcheck/core';
 import { loadDialects } from '@claimcheck/dialects';
 import { engineSettings } from '@claimcheck/engine';
 import { createTestDatabase, type TestDatabase } from '@claimcheck/engine/testing';
@@ -23,6 +23,9 @@ const run = promisify(execFile);
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const README = await readFile(join(ROOT, 'README.md'), 'utf8');
 const POLL = { timeout: 15_000, interval: 50 };
+const DIALECTS = await loadDialects();
+/** Those of other services' clients. */
+const FOREIGN = DIALECTS.filter(({ name }) => name !== 'native');
 
 /** Of a variable's schema. */
 const DEFAULT = z.object({ default: z.string().optional() });
@@ -71,12 +74,9 @@ describe('the tables', () => {
   });
 
   test('the endpoints are those of the native format, and files and health', async () => {
-    const native = (await loadDialects()).find(({ name }) => name === 'native');
-    const ofCode = (native?.routes ?? []).map(({ method, path }) => `${method} ${path.replace(/:(\w+)(\{\.\+\})?/g, '{$1}')}`);
-    const written = rowsOf(sectionOf(README, 'Endpoints'), ['method', 'path', 'answer']).flatMap(([methods = '', path = '']) =>
-      codeIn(methods).map((method) => `${method} ${codeIn(path).join()}`),
-    );
-    expect(written.toSorted()).toEqual(
+    const native = DIALECTS.find(({ name }) => name === 'native');
+    const ofCode = native ? endpointsOf(native) : [];
+    expect(endpointsIn(sectionOf(README, 'Endpoints')).toSorted()).toEqual(
       [
         ...ofCode,
         'GET /files/{token}/{name}',
@@ -86,6 +86,10 @@ describe('the tables', () => {
         'POST /callbacks/{provider}/{token}',
       ].toSorted(),
     );
+  });
+
+  test.each(FOREIGN)('the endpoints of $name are those of the dialect', (dialect) => {
+    expect(endpointsIn(subsectionOf('Dialects', dialect.name)).toSorted()).toEqual(endpointsOf(dialect).toSorted());
   });
 
   test('every script of the root is explained, and no other is', async () => {
@@ -103,6 +107,26 @@ describe('the tables', () => {
     expect(rows.flatMap(([folder = '']) => codeIn(folder)).toSorted()).toEqual(folders.toSorted());
   });
 });
+
+/** As the README writes them. */
+function endpointsOf({ routes, proxy }: Dialect): readonly string[] {
+  const lines = routes.map(({ method, path }) => `${method} ${path.replace(/:(\w+)(\{[^}]*\})?/g, '{$1}')}`);
+  return proxy ? [...lines, `ANY ${proxy.path}`] : lines;
+}
+
+function endpointsIn(section: string): readonly string[] {
+  return rowsOf(section, ['method', 'path', 'answer']).flatMap(([methods = '', path = '']) =>
+    codeIn(methods).map((method) => `${method} ${codeIn(path).join()}`),
+  );
+}
+
+function subsectionOf(heading: string, name: string): string {
+  const subsection = sectionOf(README, heading)
+    .split(/^### /m)
+    .find((part) => part.startsWith(`${name}\n`));
+  if (subsection === undefined) throw new Error(`There is no section "${name}" in "${heading}".`);
+  return subsection;
+}
 
 describe('the examples', () => {
   let database: TestDatabase;
@@ -170,6 +194,17 @@ describe('the examples', () => {
     const received = headers.map(([name = '']) => [name, webhook?.headers[name]]);
     expect(shapeOf(JSON.stringify(received))).toEqual(shapeOf(JSON.stringify(headers)));
   });
+
+  test.each(blocksOf(sectionOf(README, 'Dialects')).filter(({ info }) => info === 'js'))(
+    'a client that is pointed here as written prints the address of what was made: $text',
+    async ({ text }) => {
+      const here = text.replaceAll('http://127.0.0.1:8080', client.url);
+      const options = { cwd: ROOT, env: { ...process.env, KEY: client.key } };
+      const { stdout } = await run(process.execPath, ['--input-type=module', '--eval', here], options);
+      const file = await fetch(stdout.trim());
+      expect([file.status, file.headers.get('content-type')]).toEqual([200, expect.stringMatching(/^(image|video)\//)]);
+    },
+  );
 
   test('the examples work with the stand-in for curl too', async () => {
     const { command, answer } = example('The first job', 'sh submit');
