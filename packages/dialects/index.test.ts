@@ -100,8 +100,11 @@ describe('the registry', () => {
 
 /** The first line that takes a path made for `wanted`, with one segment for each of its parameters. */
 function firstLineFor(routes: readonly DialectRoute[], wanted: DialectRoute): DialectRoute | undefined {
-  // An expression may want a beginning, as `req_[^/]+` does.
-  const path = wanted.path.replaceAll(PARAMETER, (_whole, expression = '') => `${/^\w*/.exec(expression)?.[0]}x`);
+  // An expression may want a beginning, as `req_[^/]+` does, or one of some words, as `(?:a|b)` does.
+  const path = wanted.path.replaceAll(
+    PARAMETER,
+    (_whole, expression = '') => /^\(\?:([\w-]+)/.exec(expression)?.[1] ?? `${/^\w*/.exec(expression)?.[0]}x`,
+  );
   return routes.find((route) => {
     const pattern = route.path.replaceAll(PARAMETER, (_whole, expression?: string) => expression ?? '[^/]+');
     return route.method === wanted.method && new RegExp(`^${pattern}$`).test(path);

@@ -534,14 +534,9 @@ test('an error can be read by clients of every generation', () => {
   });
 });
 
-test.each([
-  'GET /agents/:rest{.+}',
-  'POST /flows',
-  'GET /billing',
-  'POST /apps',
-  'POST /apps/:name{.+}',
-  'GET /tasks/featured',
-  'DELETE /tasks/:id/files',
-])('%s is said not to be there', (line) => {
-  expect(() => dataOf(line, { callerId: 'c' } as never)).toThrow(expect.objectContaining({ code: 'not_implemented' }));
-});
+test.each(['POST /apps', 'POST /apps/:name{.+}', 'GET /tasks/featured', 'DELETE /tasks/:id/files'])(
+  '%s is said not to be there',
+  (line) => {
+    expect(() => dataOf(line, { callerId: 'c' } as never)).toThrow(expect.objectContaining({ code: 'not_implemented' }));
+  },
+);

@@ -245,10 +245,9 @@ const ABSENT = [
   'teams',
 ];
 
-const absentLines = ABSENT.flatMap((name) =>
-  [`/${name}`, `/${name}/:rest{.+}`].flatMap((path) =>
-    (['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] as const).map((method) => absent(method, path)),
-  ),
+const area = `/:area{(?:${ABSENT.join('|')})}`;
+const absentLines = [area, `${area}/:rest{.+}`].flatMap((path) =>
+  (['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] as const).map((method) => absent(method, path)),
 );
 
 const bases = ['', '/v1'];
