@@ -44,6 +44,11 @@ const ERRORS = {
 /** Clients send a request up to three times after a 5xx: never where a job was made by it, or where it will be refused again. */
 const NOT_AGAIN: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['internal', 'not_implemented', 'wait_timeout']);
 
+/** What is away for a moment says when to come again; a provider that is switched off stays away. */
+function isForGood({ code, retryAfterSeconds }: AppError): boolean {
+  return NOT_AGAIN.has(code) || (code === 'unavailable' && retryAfterSeconds === undefined);
+}
+
 export function encodeError(error: AppError): Answer {
   const { code, requestId, retryAfterSeconds, problems, message, status } = error;
   const [problem] = problems;
@@ -52,7 +57,7 @@ export function encodeError(error: AppError): Answer {
     headers: {
       ...(retryAfterSeconds !== undefined && { 'retry-after': String(Math.ceil(retryAfterSeconds)) }),
       ...(requestId !== undefined && { 'x-request-id': requestId }),
-      ...(NOT_AGAIN.has(code) && { 'x-should-retry': 'false' }),
+      ...(isForGood(error) && { 'x-should-retry': 'false' }),
     },
     body: { kind: 'json', value: { error: errorBody(message, ERRORS[code], problem && parameterAt(problem.pointer)) } },
   };

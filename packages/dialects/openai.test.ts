@@ -820,7 +820,7 @@ describe('errors', () => {
     rate_limited: ['rate_limit_error', 'rate_limit_exceeded', 'RATE_LIMITED'],
     internal: ['server_error', 'server_error', 'INTERNAL_ERROR', 'false'],
     not_implemented: ['invalid_request_error', 'not_implemented', 'NOT_IMPLEMENTED', 'false'],
-    unavailable: ['server_error', 'service_unavailable', 'INTERNAL_ERROR'],
+    unavailable: ['server_error', 'service_unavailable', 'INTERNAL_ERROR', 'false'],
     wait_timeout: ['server_error', 'timeout', 'TIMEOUT', 'false'],
   };
 
@@ -842,6 +842,11 @@ describe('errors', () => {
       { pointer: '/other', message: 'is wrong' },
     ];
     expect(bodyOf(openai.encodeError(new AppError('invalid_parameters', 'No.', { problems })))).toMatchObject({ error: { param } });
+  });
+
+  test('of what is away for a moment may be tried again', () => {
+    const error = new AppError('unavailable', 'Later.', { retryAfterSeconds: 2 });
+    expect(openai.encodeError(error).headers).toEqual({ 'retry-after': '2' });
   });
 
   test('say when to come again, and which job they are about', () => {

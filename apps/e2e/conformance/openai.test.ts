@@ -1,4 +1,7 @@
 /** OpenAI's own library, in its newest and its previous major version, and Lumenfall's shapes, for which there is no library, by plain fetch. */
+import { createReadStream } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { jsonBody, jsonOf, startTestService, type TestService } from '@claimcheck/api/testing';
 import OpenAI, { toFile } from 'openai';
 import OpenAI6 from 'openai-6';
@@ -11,6 +14,7 @@ const IMAGE = 'hidream-i1-fast';
 const VIDEO = 'p-video';
 const CHAT = 'meta/meta-llama-3.1-405b-instruct';
 const EDIT = 'test/edit';
+const FILM = 'test/film';
 const POLL = { timeout: 10_000, interval: 50 };
 const UUID = /[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/;
 
@@ -39,14 +43,24 @@ beforeAll(async () => {
       image_size: { type: 'object' },
     },
   };
+  const ofFilms = {
+    type: 'object',
+    properties: { prompt: { type: 'string' }, start_image: { type: 'string' }, duration: { type: 'integer' } },
+    additionalProperties: false,
+  };
   const modelsDir = await writeModels(folder.path, [
     { name: EDIT, routes: [{ provider: 'fal', model: 'fal-ai/edit' }], more: { parameters } },
+    { name: FILM, routes: [{ provider: 'fal', model: 'fal-ai/film' }], more: { produces: 'video', parameters: ofFilms } },
   ]);
   service = started.use(await startTestService({ modelsDir }));
   ({ url } = await service.listen());
   receiver = started.use(await startReceiver());
 });
 afterAll(() => started.disposeAsync());
+
+/** What the first bytes of a picture are is all that anybody looks at here. */
+const PICTURE = Buffer.from('89504e470d0a1a0a0000000d49484452', 'hex');
+const aPicture = () => toFile(PICTURE, 'i.png', { type: 'image/png' });
 
 function post(path: string, body: object): Promise<Response> {
   return service.request(path, jsonBody(body));
@@ -123,12 +137,11 @@ describe.each(LIBRARIES)('%s', (_name, Library) => {
     });
 
     test('are edited: the files of a form are handed on as addresses, with numbers as numbers', async () => {
-      const image = () => toFile(Buffer.from('89504e470d0a1a0a0000000d49484452', 'hex'), 'i.png', { type: 'image/png' });
       const made = await client.images.edit({
         model: EDIT,
         prompt: 'with a hat [[slow:0]]',
-        image: [await image(), await image()],
-        mask: await image(),
+        image: [await aPicture(), await aPicture()],
+        mask: await aPicture(),
         n: 2,
         size: '512x512',
       });
@@ -145,10 +158,20 @@ describe.each(LIBRARIES)('%s', (_name, Library) => {
     });
 
     test('are varied, and the form of one file is a list where the model wants one', async () => {
-      const image = await toFile(Buffer.from('89504e470d0a1a0a0000000d49484452', 'hex'), 'i.png', { type: 'image/png' });
+      const image = await aPicture();
       const made = await client.images.createVariation({ model: EDIT, image, n: 1 } as Parameters<typeof client.images.createVariation>[0]);
       expect(made.data).toHaveLength(1);
     });
+  });
+
+  test('files are read from a stream of unknown length and type', async () => {
+    const path = join(folder.path, `${crypto.randomUUID()}.png`);
+    await writeFile(path, PICTURE);
+    const made = await client.images.edit({ model: EDIT, prompt: 'x [[slow:0]]', image: createReadStream(path) });
+    const job = await service.engine.read({ id: UUID.exec(made._request_id ?? '')?.[0] ?? '', callerId: await callerId() });
+    const [address] = JSON.parse(job?.input ?? '{}').image;
+    const file = await fetch(address);
+    expect([file.headers.get('content-type'), Buffer.from(await file.arrayBuffer())]).toEqual(['image/png', PICTURE]);
   });
 
   async function callerId(): Promise<string> {
@@ -212,6 +235,34 @@ describe.each(LIBRARIES)('%s', (_name, Library) => {
       const impatient = new Library({ apiKey: service.key, baseURL: `${url}/openai/v1`, maxRetries: 0, timeout: 300 });
       const error = await thrownBy(() => impatient.images.generate({ model: IMAGE, prompt: 'out of time [[hang]]' }));
       expect(error).toBeInstanceOf(Library.APIConnectionTimeoutError);
+      const [newest] = [(await jsonOf(await service.request('/v2/requests?limit=1'))).requests].flat();
+      const { request_id: id, status } = Object(newest);
+      expect(status).toBe('PROCESSING');
+      expect(await client.responses.cancel(`resp_${id}`)).toMatchObject({ status: 'cancelled' });
+    });
+
+    test('of a provider that is switched off are told at once', async () => {
+      const startedMs = performance.now();
+      const error = await thrownBy(() => client.images.generate({ model: `fal/${IMAGE}`, prompt: 'x' }));
+      expect(error).toBeInstanceOf(Library.InternalServerError);
+      expect(error).toMatchObject({ status: 503, message: expect.stringContaining('FAL_KEY') });
+      // The library waits for half a second before it tries again.
+      expect(performance.now() - startedMs).toBeLessThan(400);
+    });
+
+    test('of too much at once are its own', async () => {
+      const caller = `busy ${crypto.randomUUID()}`;
+      const busy = new Library({ apiKey: await service.newKey(caller), baseURL: `${url}/openai/v1`, maxRetries: 0 });
+      const secret = await jsonOf(await service.request('/v2/webhooks/secret', { headers: { authorization: `Bearer ${busy.apiKey}` } }));
+      const busyId = String(secret.jwks_url).split('/').at(-1) ?? '';
+      await service.engine.uploads.announce(
+        busyId,
+        Array.from({ length: 1_000 }, (_, index) => ({ fileName: `${index}.png` })),
+      );
+      const error = await thrownBy(async () => busy.images.edit({ model: EDIT, prompt: 'x', image: await aPicture() }));
+      expect(error).toBeInstanceOf(Library.RateLimitError);
+      expect(error).toMatchObject({ code: 'rate_limit_exceeded', type: 'rate_limit_error' });
+      expect(error.headers?.get('retry-after')).toBe('60');
     });
   });
 
@@ -233,9 +284,9 @@ describe.each(LIBRARIES)('%s', (_name, Library) => {
       expect(video.id).toMatch(/^video_/);
       await expect.poll(async () => (await client.videos.retrieve(video.id)).status, POLL).toBe('completed');
       const done = await client.videos.retrieve(video.id);
-      expect(done).toMatchObject({ progress: 100, completed_at: expect.any(Number), output: { content_type: 'video/mp4' } });
+      expect(done).toMatchObject({ progress: 100, completed_at: expect.any(Number), output: { content_type: 'video/webm' } });
       const content = await client.videos.downloadContent(video.id);
-      expect(content.headers.get('content-type')).toBe('video/mp4');
+      expect(content.headers.get('content-type')).toBe('video/webm');
       expect((await content.arrayBuffer()).byteLength).toBeGreaterThan(100);
       const error = await thrownBy(() => client.videos.downloadContent(video.id, { variant: 'thumbnail' }));
       expect(error).toMatchObject({ status: 400, param: 'variant' });
@@ -244,7 +295,7 @@ describe.each(LIBRARIES)('%s', (_name, Library) => {
     test('that fail say why', async () => {
       const video = await make('[[fail:Too dark.]]');
       await expect.poll(async () => (await client.videos.retrieve(video.id)).status, POLL).toBe('failed');
-      expect((await client.videos.retrieve(video.id)).error).toEqual({ code: 'provider_error', message: 'Too dark.' });
+      expect((await client.videos.retrieve(video.id)).error).toMatchObject({ code: 'provider_error', message: 'Too dark.' });
       expect(await thrownBy(() => client.videos.downloadContent(video.id))).toBeInstanceOf(Library.NotFoundError);
     });
 
@@ -286,6 +337,16 @@ describe.each(LIBRARIES)('%s', (_name, Library) => {
         data: { object: 'video.generation', model: VIDEO, ...data },
       });
       await expect(client.webhooks.unwrap(JSON.stringify({ ...body, type: 'x' }), heads, String(key))).rejects.toThrow();
+    });
+
+    test.each([
+      ['an address', () => ({ image_url: 'https://example.com/dog.png' }), 'https://example.com/dog.png'],
+      ['a file', aPicture, expect.stringContaining('/files/')],
+    ] as const)('begin with a picture: %s', async (_what, reference, address) => {
+      const prompt = 'a dog [[slow:0]]';
+      const video = await client.videos.create({ model: FILM as 'sora-2', prompt, input_reference: await reference(), seconds: '8' });
+      const job = await service.engine.read({ id: UUID.exec(video.id)?.[0] ?? '', callerId: await callerId() });
+      expect(JSON.parse(job?.input ?? '')).toEqual({ prompt, start_image: address, duration: 8 });
     });
   });
 
@@ -407,6 +468,10 @@ describe.each(LIBRARIES)('%s', (_name, Library) => {
       expect(error.message).toContain('Too dark.');
     });
 
+    test('is put together by the library out of the pieces', async () => {
+      expect(await client.chat.completions.stream({ model: CHAT, messages }).finalContent()).toContain('Say panda');
+    });
+
     test('refuses tools that the model does not have', async () => {
       const tools = [{ type: 'function' as const, function: { name: 'f' } }];
       const error = await thrownBy(() => client.chat.completions.create({ model: CHAT, messages, tools }));
@@ -489,9 +554,9 @@ describe('Lumenfall', () => {
       billing_type: 'postpaid',
       available: { amount: null, currency: 'usd' },
     });
-    const response = await service.request('/v1/requests?created_after=2026-01-01&limit=0');
+    const response = await service.request('/v1/requests?summary=true&limit=0');
     expect(response.status).toBe(400);
-    expect(await jsonOf(response)).toMatchObject({ error: { message: expect.stringMatching(/limit .* created_after /) } });
+    expect(await jsonOf(response)).toMatchObject({ error: { message: expect.stringMatching(/limit .* summary /) } });
   });
 
   test('tells of paths that there are not in its own words below its own paths only', async () => {
