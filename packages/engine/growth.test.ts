@@ -5,7 +5,7 @@ const numbered = (from: number, to: number) => Array.from({ length: to - from + 
 
 /** What each look at a run brought. */
 function added(looks: readonly (readonly string[])[], before: readonly string[] = []): readonly (readonly string[])[] {
-  const lines = growingLines(before);
+  const lines = growingLines({ lines: before, lineCount: before.length });
   return looks.map((look) => lines.added(look));
 }
 
@@ -57,6 +57,13 @@ describe('lines', () => {
     expect(added([numbered(1, 50)], numbered(31, 50))).toEqual([[]]);
     expect(added([['a', 'b']], numbered(31, 50))).toEqual([['a', 'b']]);
   });
+
+  test('that are all the same are known by their number', () => {
+    const dots = (count: number) => Array.from({ length: count }, () => '.');
+    const lines = growingLines({ lines: dots(30), lineCount: 70 });
+    expect(lines.added(dots(75))).toEqual(dots(5));
+    expect(lines.added(dots(76))).toEqual(dots(1));
+  });
 });
 
 describe('a text', () => {
@@ -88,12 +95,8 @@ describe('a text', () => {
     expect(told(['Once'], 'Once')).toEqual([undefined]);
   });
 
-  test('of which nobody knows whether it was told is told as a whole', () => {
-    const text = growingText('');
-    text.told('Once');
-    text.forget();
-    expect(text.growth('Once')).toEqual({ text: 'Once', isReset: true });
-    text.told('Once');
-    expect(text.growth('Once more')).toEqual({ text: ' more', isReset: false });
+  test('of an older answer brings nothing, as long as nothing was told since', () => {
+    expect(told(['On', 'Once', 'Once upon'], 'Once')).toEqual([undefined, undefined, '+ upon']);
+    expect(told(['Once upon', 'Once'], 'Once')).toEqual(['+ upon', '=Once']);
   });
 });

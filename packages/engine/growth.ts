@@ -15,12 +15,19 @@ export interface GrowingLines {
 /** Of lines that repeat, so many in a row are taken for the place where the last look ended. */
 const TAIL_LINES = 20;
 
-/** `before`: lines that are known already, the newest last. `asTold`: a line as it is told, and so found among those. */
-export function growingLines(before: readonly string[], asTold: (line: string) => string = (line) => line): GrowingLines {
+export interface KnownLines {
+  /** The newest last, as many as it takes to know them again. */
+  readonly lines: readonly string[];
+  /** How many there are in all, those given and those before. */
+  readonly lineCount: number;
+}
+
+/** `before`: lines that are known already. `asTold`: a line as it is told, and so found among those. */
+export function growingLines(before: KnownLines, asTold: (line: string) => string = (line) => line): GrowingLines {
   const digestOf = (line: string) => digest(asTold(line));
-  let tail = before.slice(-TAIL_LINES).map(digestOf);
+  let tail = before.lines.slice(-TAIL_LINES).map(digestOf);
   /** Where the known lines end in a list that was not cut. */
-  let count = before.length;
+  let count = before.lineCount;
 
   return {
     added(lines) {
@@ -71,25 +78,23 @@ export interface GrowingText {
   growth(text: string): Growth | undefined;
   /** `text` is what has been told by now. */
   told(text: string): void;
-  /** What was told is not known any more: the next growth is a whole text. */
-  forget(): void;
 }
 
-/** `before`: what was told already. */
+/** `before`: what was told already. An older answer, which has only the beginning of that, brings nothing. */
 export function growingText(before: string): GrowingText {
   let length = before.length;
-  let known: string | undefined = digest(before);
+  let known = digest(before);
+  let toldBefore: string | undefined = before;
   return {
     growth(text) {
-      if (known === undefined || text.length < length || digest(text.slice(0, length)) !== known) return { text, isReset: true };
+      if (toldBefore?.startsWith(text)) return undefined;
+      if (text.length < length || digest(text.slice(0, length)) !== known) return { text, isReset: true };
       return text.length === length ? undefined : { text: text.slice(length), isReset: false };
     },
     told(text) {
       length = text.length;
       known = digest(text);
-    },
-    forget() {
-      known = undefined;
+      toldBefore = undefined;
     },
   };
 }

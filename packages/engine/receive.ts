@@ -65,7 +65,7 @@ export function makeReceive(context: EngineContext, settle: Settle, ring: Ring, 
     /** Its worker may have told the beginning. Words that are lost are no reason for anything else. */
     const hear = async (heard: Heard): Promise<void> => {
       if (!heard.logs && heard.partialText === undefined) return;
-      const telling = await tell({ jobId: job.id, attempt: number, before: 'this run', signal });
+      const telling = tell({ jobId: job.id, attempt: number, before: 'this run', signal });
       telling.take(heard);
       await telling.flush().catch((error: unknown) => log.warn({ ...fields, error }, 'last words of a run not written'));
     };

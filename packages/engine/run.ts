@@ -220,10 +220,10 @@ export function startWorker(context: EngineContext, settle: Settle, ring: Ring, 
     const writeFor = <Result>(statement: () => Promise<Result>) => write(attempt, statement);
     /** Only for a run that tells something: most do not, and shall cost nothing. */
     let telling: Telling | undefined;
-    const hear = async (heard: Heard): Promise<void> => {
+    const hear = (heard: Heard): void => {
       if (!heard.logs && heard.partialText === undefined) return;
       const before = claimed.handle !== undefined ? 'this run' : job.attempt > 1 ? 'another run' : 'nobody';
-      telling ??= await tell({ ...owner(attempt), before, signal });
+      telling ??= tell({ ...owner(attempt), before, signal });
       telling.take(heard);
     };
     try {
@@ -245,11 +245,11 @@ export function startWorker(context: EngineContext, settle: Settle, ring: Ring, 
         // Asked to stop while the upstream was being asked to start: now somebody else can resume.
         if (stopping.signal.aborted) attempt.control.abort(new AttemptStopped('stopping'));
         reported = reportProgress(attempt, reported, step);
-        await hear(step);
+        hear(step);
         await clock.sleep(step.checkAfterMs, signal);
         step = await upstream.check(run, step.handle);
       }
-      await hear(step);
+      hear(step);
       await writeFor(async () => telling?.flush());
       const output = await end.keep(open(), step.output, signal);
       const ended = await end.succeed(open(), output, writeFor);
@@ -257,7 +257,7 @@ export function startWorker(context: EngineContext, settle: Settle, ring: Ring, 
     } catch (error) {
       const stopped = signal.aborted ? signal.reason : undefined;
       const isOurs = !(stopped instanceof AttemptStopped) || stopped.reason === 'stopping';
-      if (isOurs && error instanceof ProviderError && error.logs) await hear({ logs: error.logs });
+      if (isOurs && error instanceof ProviderError && error.logs) hear({ logs: error.logs });
       if (isOurs)
         await telling?.flush().catch((cause: unknown) => log.warn({ error: cause, jobId: job.id }, 'last words of a run not written'));
       if (stopped instanceof AttemptStopped) await stopAttempt(claimed, upstream, handle, stopped);

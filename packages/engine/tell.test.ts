@@ -3,7 +3,7 @@
 import { type JobEvent, type JsonObject, newId, RetryableError, type Step, systemClock, TerminalError } from '@claimcheck/core';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { appendEvents, readTold } from './storage/events.ts';
-import { endJobs } from './storage/transitions.ts';
+import { endJobs, recordProgress } from './storage/transitions.ts';
 import { aCatalog, aJob, aModel, anUpstream, aSubmission, OUTPUT, PROVIDER, running } from './testing/fixtures.ts';
 import { createTestEngine, QUEUES, type TestEngine } from './testing/test-engine.ts';
 import type { Heard } from './untold.ts';
@@ -206,7 +206,7 @@ describe('one run', () => {
     await owned.sql`drop trigger refuse on job_events`;
     const events = await eventsOf(id);
     expect(linesOf(events)).toEqual(['a', 'b']);
-    expect(events.flatMap(({ type, data }) => (type === 'partial' ? [data] : []))).toEqual([{ text: 'Once upon', isReset: true }]);
+    expect(events.flatMap(({ type, data }) => (type === 'partial' ? [data] : []))).toEqual([{ text: 'Once upon' }]);
     expect(typesOf(events).at(-1)).toBe('COMPLETED');
   });
 
@@ -229,6 +229,45 @@ describe('one run', () => {
     await receive({ provider: PROVIDER, token, header: () => undefined, readBody }, new AbortController().signal);
     const events = await eventsOf(id);
     expect(linesOf(events)).toEqual(['a', 'b', 'c']);
+    expect(typesOf(events).at(-1)).toBe('COMPLETED');
+  });
+
+  test('that its worker and its upstream tell of at the same time is told of once', async () => {
+    const looks = Promise.withResolvers<void>();
+    const isDone = Promise.withResolvers<void>();
+    const upstream = anUpstream({
+      start: () => Promise.resolve(aStep({ logs: ['a'], partialText: 'Once' })),
+      async check() {
+        await looks.promise;
+        if (upstream.calls.length > 2) await isDone.promise;
+        return upstream.calls.length > 2
+          ? { kind: 'finished', output: OUTPUT }
+          : aStep({ logs: ['a', 'b', 'c'], partialText: 'Once upon a' });
+      },
+      receive: (_run, { body }) => Promise.resolve(aStep(JSON.parse(Buffer.from(body).toString()))),
+    });
+    const upstreams = new Map([[PROVIDER, upstream]]);
+    const catalog = aCatalog(aModel);
+    const worker = owned.engine.startWorker({ workerId: 'w', upstreams, catalog, publicUrl: 'https://queue.example' });
+    await using _stopping = { [Symbol.asyncDispose]: () => worker.stop() };
+    const receive = owned.engine.openReceiver({ upstreams, catalog, sandbox: 'off' });
+    const id = await submit();
+    await expect.poll(() => upstream.calls.length, { timeout: 5_000 }).toBe(2);
+    const token = upstream.calls[0]?.run.callbackUrl?.split('/').at(-1) ?? '';
+    const call = (heard: Heard) => {
+      const readBody = () => Promise.resolve(Buffer.from(JSON.stringify(heard)));
+      return receive({ provider: PROVIDER, token, header: () => undefined, readBody }, new AbortController().signal);
+    };
+    const newest = { logs: ['a', 'b'], partialText: 'Once upon' };
+    // Twice, and an older one behind it.
+    const calls = [newest, newest, { logs: ['a'], partialText: 'On' }].map(call);
+    looks.resolve();
+    expect(await Promise.all(calls)).toEqual(['taken', 'taken', 'taken']);
+    isDone.resolve();
+    const events = await eventsOf(id);
+    expect(linesOf(events)).toEqual(['a', 'b', 'c']);
+    expect(textsOf(events).join('')).toBe('Once upon a');
+    expect(events.some(({ data }) => data?.isReset)).toBe(false);
     expect(typesOf(events).at(-1)).toBe('COMPLETED');
   });
 
@@ -262,9 +301,10 @@ describe('events that are appended', () => {
         jobId,
         attempt: index === 2 ? 3 : 1,
         events: [log('a'), log('b'), partial({ text: 'x' })].slice(index),
+        behind: 0,
       })),
     );
-    expect(told).toEqual(new Set(jobs));
+    expect(told).toEqual([5, 4, 5].map((sequence) => ({ kind: 'told', sequence })));
     const rows = await owned.sql<{ job_id: string; sequence: number; type: string }[]>`
       select job_id, sequence, type from job_events where type in ('log', 'partial') order by sequence`;
     expect(jobs.map((id) => rows.filter(({ job_id: of }) => of === id).map(({ sequence, type }) => `${sequence} ${type}`))).toEqual([
@@ -286,7 +326,7 @@ describe('events that are appended', () => {
   ])('of %s are dropped', async (_what, fields) => {
     const jobId = await aRunningJob(fields);
     const before = await owned.sql`select event_count, updated_at from jobs where id = ${jobId}`;
-    expect(await appendEvents(owned.sql, [{ jobId, attempt: 1, events: [log('a')] }])).toEqual(new Set());
+    expect(await appendEvents(owned.sql, [{ jobId, attempt: 1, events: [log('a')], behind: 0 }])).toEqual([{ kind: 'over' }]);
     expect(await owned.sql`select from job_events where type = 'log'`).toEqual([]);
     expect(await owned.sql`select event_count, updated_at from jobs where id = ${jobId}`).toEqual(before);
   });
@@ -298,21 +338,42 @@ describe('events that are appended', () => {
     expect(
       await appendEvents(
         owned.sql,
-        [gone, jobId].map((id) => ({ jobId: id, attempt: 1, events })),
+        [gone, jobId].map((id) => ({ jobId: id, attempt: 1, events, behind: 0 })),
       ),
-    ).toEqual(new Set([jobId]));
+    ).toEqual([{ kind: 'over' }, { kind: 'told', sequence: 3 }]);
+  });
+
+  test('are refused to whoever does not know all that was told before, of many at once as well', async () => {
+    const jobId = await aRunningJob();
+    const append = (behind: number, line: string) => appendEvents(owned.sql, [{ jobId, attempt: 1, events: [log(line)], behind }]);
+    const race = (await Promise.all(['a', 'b', 'c', 'd'].map((line) => append(0, line)))).flat();
+    expect(race.map(({ kind }) => kind).sort()).toEqual(['outrun', 'outrun', 'outrun', 'told']);
+    expect(await append(0, 'e')).toEqual([{ kind: 'outrun' }]);
+    // What else happens to the job does not count.
+    await recordProgress(owned.sql, [{ jobId, attempt: 1, progress: 0.5 }]);
+    expect(await append(3, 'f')).toEqual([{ kind: 'told', sequence: 5 }]);
+    expect(await owned.sql`select from job_events where type = 'log'`).toHaveLength(2);
   });
 
   test('are put together again: the newest lines, and the text since it was last told as a whole', async () => {
     const jobId = await aRunningJob();
-    expect(await readTold(owned.sql, jobId)).toEqual({ lines: [], text: '' });
+    expect(await readTold(owned.sql, jobId, 0)).toEqual({ lines: [], lineCount: 0, text: '', textCharacters: 0, sequence: 0 });
     const texts: JsonObject[] = [{ text: 'Once' }, { text: ' upon' }, { text: 'Tw', isReset: true }, { text: 'ice' }];
     const events = [...texts.map(partial), ...numbered(60).map((line) => log(line, `${line}.`))];
-    await appendEvents(owned.sql, [{ jobId, attempt: 1, events }]);
-    const { lines, text } = await readTold(owned.sql, jobId);
-    expect(text).toBe('Twice');
+    await appendEvents(owned.sql, [{ jobId, attempt: 1, events, behind: 0 }]);
+    const { lines, ...told } = await readTold(owned.sql, jobId, 0);
+    expect(told).toEqual({ lineCount: 120, text: 'Twice', textCharacters: 14, sequence: 66 });
     expect(lines.slice(-3)).toEqual(['line 59.', 'line 60', 'line 60.']);
     expect(lines.length).toBeGreaterThanOrEqual(20);
     expect(lines.length).toBeLessThan(120);
+  });
+
+  test('of an earlier run count for a later one only by their text, which it takes the place of', async () => {
+    const jobId = await aRunningJob();
+    await appendEvents(owned.sql, [{ jobId, attempt: 1, events: [log('a', 'b'), partial({ text: 'Once' })], behind: 0 }]);
+    const told = await readTold(owned.sql, jobId, undefined);
+    expect(told).toEqual({ lines: [], lineCount: 0, text: 'Once', textCharacters: 0, sequence: 4 });
+    await appendEvents(owned.sql, [{ jobId, attempt: 1, events: [log('a')], behind: told.sequence }]);
+    expect(await readTold(owned.sql, jobId, told.sequence)).toEqual({ ...told, lines: ['a'], lineCount: 1, sequence: 5 });
   });
 });

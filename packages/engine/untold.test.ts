@@ -3,20 +3,27 @@ import { describe, expect, test } from 'vitest';
 import type { NewEvent, Told } from './storage/events.ts';
 import { type Heard, LINE_CHARACTERS_MAX, LINES_MAX, openUntold, TEXT_CHARACTERS_MAX, type Untold } from './untold.ts';
 
-const NOTHING: Told = { lines: [], text: '' };
+const toldOf = (lines: readonly string[], text: string): Told => ({
+  lines,
+  lineCount: lines.length,
+  text,
+  textCharacters: text.length,
+  sequence: 0,
+});
+const NOTHING = toldOf([], '');
 
 /** All statements until nothing is left. */
 function drain(untold: Untold): readonly (readonly NewEvent[])[] {
   const statements: (readonly NewEvent[])[] = [];
   while (!untold.isEmpty) {
-    const { events } = untold.next();
+    const events = untold.next();
     if (events.length > 0) statements.push(events);
   }
   return statements;
 }
 
-function after(heard: Heard, before: Told | 'unknown' = NOTHING) {
-  const untold = openUntold(before === 'unknown' ? undefined : before);
+function after(heard: Heard, before = NOTHING) {
+  const untold = openUntold(before);
   untold.take(heard);
   return drain(untold);
 }
@@ -107,40 +114,8 @@ describe('what is told is bounded', () => {
   });
 });
 
-describe('what may not have been written', () => {
-  test('is told again: lines in their order, text as a whole', () => {
-    const untold = openUntold(NOTHING);
-    untold.take({ logs: ['a'], partialText: 'Once' });
-    drain(untold);
-    untold.take({ logs: ['a', 'b'], partialText: 'Once upon' });
-    const { putBack } = untold.next();
-    untold.take({ logs: ['a', 'b', 'c'], partialText: 'Once upon a' });
-    putBack();
-    expect(drain(untold)).toEqual([
-      [
-        { type: 'log', data: { lines: ['b', 'c'] } },
-        { type: 'partial', data: { text: 'Once upon a', isReset: true } },
-      ],
-    ]);
-  });
-
-  test('leaves a text alone that was told before', () => {
-    const untold = openUntold(NOTHING);
-    untold.take({ partialText: 'Once' });
-    drain(untold);
-    untold.take({ logs: ['a'] });
-    untold.next().putBack();
-    untold.take({ partialText: 'Once upon' });
-    expect(
-      drain(untold)
-        .flat()
-        .map(({ data }) => data),
-    ).toEqual([{ lines: ['a'] }, { text: ' upon' }]);
-  });
-});
-
 describe('a run that was told of before', () => {
-  const before = { lines: ['a', 'b'], text: 'Once' };
+  const before = toldOf(['a', 'b'], 'Once');
 
   test('goes on where that ended', () => {
     expect(after({ logs: ['a', 'b', 'c'], partialText: 'Once upon' }, before)).toEqual([
@@ -151,18 +126,15 @@ describe('a run that was told of before', () => {
     ]);
   });
 
-  test('is told from its beginning when nobody knows how far that was', () => {
-    expect(after({ logs: ['a'], partialText: 'Once' }, 'unknown')).toEqual([
-      [
-        { type: 'log', data: { lines: ['a'] } },
-        { type: 'partial', data: { text: 'Once', isReset: true } },
-      ],
-    ]);
+  test('has what is left of its bounds', () => {
+    const much = { ...before, lineCount: LINES_MAX - 1, textCharacters: TEXT_CHARACTERS_MAX };
+    const events = after({ logs: ['b', 'c', 'd'], partialText: 'Once upon' }, much).flat();
+    expect([linesIn(events), textIn(events)]).toEqual([['c'], '']);
   });
 });
 
 test('a long text in place of another one is a reset in its first piece only', () => {
-  const events = after({ partialText: 'y'.repeat(20_000) }, { lines: [], text: 'x' }).flat();
+  const events = after({ partialText: 'y'.repeat(20_000) }, toldOf([], 'x')).flat();
   expect(events.map(({ data }) => data.isReset)).toEqual([true, undefined, undefined]);
 });
 
@@ -179,6 +151,6 @@ test('what Postgres cannot read out of JSON is replaced, and known again all the
   const events = after(heard).flat();
   expect(linesIn(events).slice(0, 2)).toEqual(['a\ufffdb', '\ufffdc']);
   expect(textIn(events)).toBe('a\ufffdb \ufffd c');
-  expect(after(heard, { lines: linesIn(events), text: textIn(events) })).toEqual([]);
+  expect(after(heard, toldOf(linesIn(events), textIn(events)))).toEqual([]);
   expect(events.every(({ data }) => isJsonObject(data))).toBe(true);
 });

@@ -15,14 +15,14 @@ export interface Untold {
   take(heard: Heard): void;
   /** False as long as {@link next} may bring something. */
   readonly isEmpty: boolean;
-  /** The next events for one statement, lines before text; none when all has been told. */
-  next(): { readonly events: readonly NewEvent[] /** For events that may not have been written. */; putBack(): void };
+  /** The next events for one statement, lines before text, which count as told from then on; none when all has been told. */
+  next(): readonly NewEvent[];
 }
 
-/** Of one attempt; the first lines say the most. */
+/** Of one run; the first lines say the most. */
 export const LINES_MAX = 1_000;
 export const LINE_CHARACTERS_MAX = 2_000;
-/** Of one attempt, with what was told again after a change. The result has all of it. */
+/** Of one run, with what was told again after a change. The result has all of it. */
 export const TEXT_CHARACTERS_MAX = 1_000_000;
 const EVENT_LINES_MAX = 100;
 /** At most 24 kB: small enough that a reader may hold a page of events. */
@@ -30,13 +30,12 @@ const EVENT_CHARACTERS_MAX = 8_000;
 /** In one statement; the rest follows with the next. */
 const EVENTS_MAX = 20;
 
-/** `before`: what clients have heard already; undefined when nobody knows. */
-export function openUntold(before: Told | undefined): Untold {
-  const lines = growingLines(before?.lines ?? [], lineToTell);
-  const text = growingText(before?.text ?? '');
-  if (!before) text.forget();
-  let linesLeft = LINES_MAX;
-  let charactersLeft = TEXT_CHARACTERS_MAX;
+/** `before`: what clients have heard already. */
+export function openUntold(before: Omit<Told, 'sequence'>): Untold {
+  const lines = growingLines(before, lineToTell);
+  const text = growingText(before.text);
+  let linesLeft = LINES_MAX - before.lineCount;
+  let charactersLeft = TEXT_CHARACTERS_MAX - before.textCharacters;
   let waiting: readonly string[] = [];
   /** The newest text; gone once nothing of it is left to tell. */
   let newest: string | undefined;
@@ -81,17 +80,8 @@ export function openUntold(before: Told | undefined): Untold {
         events.push({ type: 'log', data: { lines: some } });
         count += some.length;
       }
-      const taken = waiting.slice(0, count);
       waiting = waiting.slice(count);
-      const ofText = nextOfText(EVENTS_MAX - events.length);
-      return {
-        events: [...events, ...ofText],
-        // A line that is told twice does no harm. A text would be another one: it is told as a whole.
-        putBack() {
-          waiting = [...taken, ...waiting];
-          if (ofText.length > 0) text.forget();
-        },
-      };
+      return [...events, ...nextOfText(EVENTS_MAX - events.length)];
     },
   };
 }

@@ -50,6 +50,7 @@ export const jobs = pgTable('jobs', {
   failedAttempts: integer('failed_attempts').notNull(),
   crashedAttempts: integer('crashed_attempts').notNull(),
   eventCount: integer('event_count').notNull(),
+  toldSequence: integer('told_sequence').notNull(),
   priority: smallint('priority').notNull(),
   deadlineAt: instant('deadline_at').notNull(),
   resubmits: integer('resubmits').notNull(),
