@@ -42,6 +42,14 @@ const BASES = ['/api/v3', '/api/v2'];
 function predictionLines(base: string): readonly DialectRoute[] {
   const path = `${base}/predictions`;
   return [
+    // In front of ids, which its path looks like.
+    on('discardMany', {
+      method: 'POST',
+      path: `${path}/delete`,
+      body: 'json',
+      decode: (request) => ({ kind: 'discardMany', ids: idsIn(request) }),
+      encode: ({ discarded }) => success({ deleted_count: discarded }),
+    }),
     // Clients poll the first; newer pages of the vendor's show the second.
     ...[`${path}/:id/result`, `${path}/:id`].map((each) =>
       on('read', {
@@ -59,13 +67,6 @@ function predictionLines(base: string): readonly DialectRoute[] {
       body: 'none',
       decode: (request) => ({ kind: 'discard', id: pathParameter(request, 'id') }),
       encode: ({ id }) => success({ id, status: 'deleted' }),
-    }),
-    on('discardMany', {
-      method: 'POST',
-      path: `${path}/delete`,
-      body: 'json',
-      decode: (request) => ({ kind: 'discardMany', ids: idsIn(request) }),
-      encode: ({ discarded }) => success({ deleted_count: discarded }),
     }),
     ...(['POST', 'GET'] as const).map((method) =>
       on('list', {
