@@ -116,7 +116,7 @@ function endpointsOf({ routes, proxy }: Dialect): readonly string[] {
 
 function endpointsIn(section: string): readonly string[] {
   return rowsOf(section, ['method', 'path', 'answer']).flatMap(([methods = '', path = '']) =>
-    codeIn(methods).map((method) => `${method} ${codeIn(path).join()}`),
+    codeIn(methods).flatMap((method) => codeIn(path).map((path) => `${method} ${path}`)),
   );
 }
 
