@@ -123,7 +123,13 @@ function endpointsIn(section: string): readonly string[] {
 function subsectionOf(heading: string, name: string): string {
   const subsection = sectionOf(README, heading)
     .split(/^### /m)
-    .find((part) => part.startsWith(`${name}\n`));
+    // Headings are as the vendors write their names.
+    .find((part) =>
+      part
+        .toLowerCase()
+        .replace(/[^a-z]/, '-')
+        .startsWith(name),
+    );
   if (subsection === undefined) throw new Error(`There is no section "${name}" in "${heading}".`);
   return subsection;
 }
