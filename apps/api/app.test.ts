@@ -127,7 +127,7 @@ describe('an application', () => {
     if (method !== 'HEAD') expect(await jsonOf(response)).toMatchObject({ code: 'method_not_allowed', error: expect.any(String) });
   });
 
-  test.each(['/', '/v2', '/v2/', '/v3/x', '/files', '/files/x', '/healthz/x', '//', '/favicon.ico', '/.env', '/v2/requests/x/y/z'])(
+  test.each(['/', '/v2', '/v2/', '/v3/x', '/uploads', '/uploads/x/y', '/healthz/x', '//', '/favicon.ico', '/.env', '/v2/requests/x/y/z'])(
     'GET %s names nothing',
     async (path) => {
       const response = await service.request(path);

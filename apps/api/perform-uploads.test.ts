@@ -3,7 +3,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { z } from 'zod';
 import type { Listening } from './server.ts';
 import { connectRaw, parseAnswer } from './testing/raw-http.ts';
-import { jsonBody, jsonOf, startTestService, type TestService } from './testing/service.ts';
+import { jsonBody, jsonOf, MODEL, startTestService, type TestService } from './testing/service.ts';
 
 const PNG = Buffer.from('89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c489', 'hex');
 const NOISE = Buffer.from([0x9f, 0xd3, 0x00, 0x81, 0xfe]);
@@ -242,6 +242,23 @@ describe('uploads of a caller', () => {
   test('need a key', async () => {
     for (const init of [{}, jsonBody({ file_name: 'x' })]) {
       expect((await fetch(`${listening.url}/v2/uploads`, init)).status).toBe(401);
+    }
+  });
+
+  test('outlive their time for a job that names them, until its deadline', async () => {
+    const [named, other] = [await announced(), await announced()];
+    await put(named.upload_url, PNG);
+    await put(other.upload_url, PNG);
+    const parameters = { prompt: 'x', extra: [{ image: named.file_url }] };
+    expect((await call(`/v2/${MODEL}?delay_seconds=86400&timeout_seconds=60`, jsonBody(parameters))).status).toBe(200);
+    try {
+      await service.database.setClockAhead(86_400);
+      expect((await fetch(other.file_url)).status).toBe(404);
+      expect((await fetch(named.file_url)).status).toBe(200);
+      await service.database.setClockAhead(86_500);
+      expect((await fetch(named.file_url)).status).toBe(404);
+    } finally {
+      await service.database.setClockAhead(0);
     }
   });
 
