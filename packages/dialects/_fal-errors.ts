@@ -3,7 +3,7 @@
  * what is wrong with the input. Both are told by the status, and the type by a header too.
  */
 import type { Answer, AppError, ErrorCode, FailureCode, Job, Problem } from '@claimcheck/core';
-import { WEBHOOK_POINTER } from './_fal-requests.ts';
+import { PLACES } from './_fal-requests.ts';
 
 /** The vendor has one name for all input that nothing more is known of; a type that it does not have counts as final with its clients. */
 const ERROR_TYPES = {
@@ -49,7 +49,8 @@ export function encodeError(error: AppError): Answer {
 
 /** The vendor's path to a value: where it was sent, then the names and numbers of an RFC 6901 pointer. */
 function placeOf({ pointer }: Problem): (string | number)[] {
-  if (pointer === WEBHOOK_POINTER) return ['query', WEBHOOK_POINTER.slice(1)];
+  const beside = PLACES.get(pointer);
+  if (beside) return [beside, pointer.slice(1)];
   const [, ...keys] = pointer.split('/').map((key) => key.replaceAll('~1', '/').replaceAll('~0', '~'));
   return ['body', ...keys.map((key) => (/^\d+$/.test(key) ? Number(key) : key))];
 }

@@ -6,7 +6,6 @@ import {
   type Answer,
   AppError,
   type DialectRoute,
-  isJsonObject,
   on,
   type Upload,
   uploadedFileUrl,
@@ -14,6 +13,7 @@ import {
   type WebhookKey,
   type WireRequest,
 } from '@claimcheck/core';
+import { z } from 'zod';
 import { refuseAccessRules } from './_fal-requests.ts';
 
 const REST = '/fal/rest';
@@ -22,11 +22,17 @@ const KEYS_SECONDS = 60;
 /** An API key ends when it is revoked, and with it this. The vendor's client compares it with its clock and wants an offset. */
 const NEVER = '9999-12-31T23:59:59+00:00';
 
+const announcedFile = z.object({
+  file_name: z.string({ error: 'must be a text' }),
+  content_type: z.string({ error: 'must be a text' }).optional().meta({ description: 'What the bytes themselves say counts for more.' }),
+});
+
 export const restRoutes: readonly DialectRoute[] = [
   on('readAllWebhookKeys', {
     method: 'GET',
     path: `${REST}/.well-known/jwks.json`,
     body: 'none',
+    summary: 'Tells the public keys that webhooks are signed with.',
     decode: () => ({ kind: 'readAllWebhookKeys' }),
     encode: ({ keys }) => ({ ...json({ keys: keys.map(jwk) }), headers: { 'cache-control': `public, max-age=${KEYS_SECONDS}` } }),
   }),
@@ -34,7 +40,12 @@ export const restRoutes: readonly DialectRoute[] = [
     method: 'POST',
     path: `${REST}/storage/upload/initiate`,
     body: 'json',
-    decode: (request) => ({ kind: 'createUpload', ...announcedFile(request) }),
+    summary: 'Announces a file: where its bytes are to be sent, and where they will be.',
+    members: announcedFile,
+    decode: (request, { members: { file_name: fileName, content_type: contentType } }) => {
+      refuseAccessRules(request);
+      return { kind: 'createUpload', fileName, ...(contentType !== undefined && contentType !== '' && { contentType }) };
+    },
     encode: (upload, { baseUrl }) => json(addressesOf(upload, baseUrl)),
   }),
   // The client for Python asks for a token first, and uploads with it for as long as it is good.
@@ -42,6 +53,7 @@ export const restRoutes: readonly DialectRoute[] = [
     method: 'POST',
     path: `${REST}/storage/auth/token`,
     body: 'optional json',
+    summary: 'Tells with what to send files, and where.',
     decode: () => ({ kind: 'readCaller' }),
     encode: (_caller, request) =>
       json({ token: keyOf(request), token_type: 'Key', base_url: `${request.baseUrl}${REST}`, expires_at: NEVER }),
@@ -50,6 +62,7 @@ export const restRoutes: readonly DialectRoute[] = [
     method: 'POST',
     path: `${REST}/files/upload`,
     body: 'file',
+    summary: 'Takes a file, which the header X-Fal-File-Name names.',
     fileName: ({ header }) => header('x-fal-file-name'),
     decode: arrivedFile,
     encode: (upload, { baseUrl }) => json({ access_url: uploadedFileUrl(upload, baseUrl) }),
@@ -73,6 +86,7 @@ export function notOffered(method: DialectRoute['method'], path: string, message
     method,
     path,
     body: 'none',
+    summary: message,
     decode: () => {
       throw new AppError('not_implemented', message);
     },
@@ -83,18 +97,6 @@ export function notOffered(method: DialectRoute['method'], path: string, message
 /** RFC 8037; padded as the vendor's is, because receivers were written that decode no other (section 7). */
 function jwk({ id, publicKey }: WebhookKey) {
   return { kty: 'OKP', crv: 'Ed25519', x: publicKey.padEnd(Math.ceil(publicKey.length / 4) * 4, '='), kid: id, use: 'sig', alg: 'EdDSA' };
-}
-
-function announcedFile(request: WireRequest): { readonly fileName: string; readonly contentType?: string } {
-  refuseAccessRules(request);
-  const { file_name: fileName, content_type: contentType } = isJsonObject(request.body?.value) ? request.body.value : {};
-  const problems = Object.entries({ file_name: fileName, content_type: contentType ?? '' })
-    .filter(([, value]) => typeof value !== 'string')
-    .map(([name]) => ({ pointer: `/${name}`, message: 'must be a text' }));
-  if (typeof fileName !== 'string' || problems.length > 0) {
-    throw new AppError('invalid_parameters', 'An upload is announced by the name of its file and its content type.', { problems });
-  }
-  return { fileName, ...(typeof contentType === 'string' && contentType !== '' && { contentType }) };
 }
 
 function arrivedFile(request: WireRequest): { readonly kind: 'readUpload'; readonly id: string } {

@@ -137,16 +137,23 @@ describe('a submission', () => {
     expect(submitted(fields)).toMatchObject(members);
   });
 
-  test.each<[name: string, RequestFields]>([
-    ['X-Fal-Queue-Priority', { headers: { 'x-fal-queue-priority': 'high' } }],
-    ['X-Fal-Request-Timeout', { headers: { 'x-fal-request-timeout': '0' } }],
-    ['X-Fal-Request-Timeout', { headers: { 'x-fal-request-timeout': '1e3' } }],
-    ['X-Fal-Request-Start-Timeout', { headers: { 'x-fal-request-start-timeout': 'soon' } }],
-    ['fal_max_queue_length', { query: 'fal_max_queue_length=-1' }],
-    ['fal_max_queue_length', { query: 'fal_max_queue_length=10001' }],
-    ['initial_acl', { headers: { 'x-fal-object-lifecycle-preference': '{"initial_acl":{"default":"forbid"}}' } }],
-  ])('is told by name that %s cannot be had like this: %j', (name, fields) => {
-    expect(thrownBy(() => submitted(fields))).toMatchObject({ code: 'invalid_request', message: expect.stringContaining(name) });
+  test.each<[place: string, name: string, RequestFields]>([
+    ['header', 'X-Fal-Queue-Priority', { headers: { 'x-fal-queue-priority': 'high' } }],
+    ['header', 'X-Fal-Request-Timeout', { headers: { 'x-fal-request-timeout': '0' } }],
+    ['header', 'X-Fal-Request-Timeout', { headers: { 'x-fal-request-timeout': '1e3' } }],
+    ['header', 'X-Fal-Request-Start-Timeout', { headers: { 'x-fal-request-start-timeout': 'soon' } }],
+    ['query', 'fal_max_queue_length', { query: 'fal_max_queue_length=-1' }],
+    ['query', 'fal_max_queue_length', { query: 'fal_max_queue_length=10001' }],
+  ])('is told that the %s has no %s like this: %j', (place, name, fields) => {
+    const answer = fal.encodeError(thrownBy(() => submitted(fields)));
+    expect(answer.status).toBe(422);
+    expect(bodyOf(answer)).toEqual({ detail: [{ loc: [place, name], msg: expect.stringContaining(name), type: 'value_error' }] });
+  });
+
+  test('cannot keep files from whoever has their address', () => {
+    const headers = { 'x-fal-object-lifecycle-preference': '{"initial_acl":{"default":"forbid"}}' };
+    const error = thrownBy(() => submitted({ headers }));
+    expect(error).toMatchObject({ code: 'invalid_request', message: expect.stringContaining('initial_acl') });
   });
 
   test.each<[header: string, value: string]>([

@@ -17,7 +17,7 @@ import { type Answer, AppError, type Dialect, type DialectRoute, isTerminal, typ
 import { claimCheck, jobAnswer, resultAnswer, resultEvents, statusAnswer, statusEvents, unfinishedAnswer } from './_fal-answers.ts';
 import { encodeError } from './_fal-errors.ts';
 import { falProxy } from './_fal-proxy.ts';
-import { isLogged, pathParameter, submission } from './_fal-requests.ts';
+import { pathParameter, statusQuery, submission, submissionHeaders, submissionQuery } from './_fal-requests.ts';
 import { notOffered, restRoutes } from './_fal-rest.ts';
 import { encodeWebhook, signWebhook } from './_fal-webhook.ts';
 
@@ -28,12 +28,16 @@ const MODEL = '/fal/queue/:model{.+}';
 const REQUEST = `${MODEL}/requests/:id`;
 const RUN = '/fal/run/:model{.+}';
 
+const SUBMISSION = { query: submissionQuery, headers: submissionHeaders };
+
 /** Lines of requests stand before those of models, which would take their paths for ids. */
 const routes: readonly DialectRoute[] = [
   on('follow', {
     method: 'GET',
     path: `${REQUEST}/status/stream`,
     body: 'none',
+    summary: 'Streams the status of a job up to its end.',
+    query: statusQuery,
     decode: (request) => ({ kind: 'follow', id: pathParameter(request, 'id'), after: 0 }),
     encode: (followed, request) => ({
       ...jobAnswer(followed.job, 200, null),
@@ -44,7 +48,9 @@ const routes: readonly DialectRoute[] = [
     method: 'GET',
     path: `${REQUEST}/status`,
     body: 'none',
-    decode: (request) => ({ kind: 'read', id: pathParameter(request, 'id'), withLogs: isLogged(request) }),
+    summary: 'Tells where a job stands: 202 until it has ended, then 200.',
+    query: statusQuery,
+    decode: (request, { query: { logs } }) => ({ kind: 'read', id: pathParameter(request, 'id'), withLogs: logs }),
     encode: (job, request) => statusAnswer(job, request.baseUrl, isLogged(request)),
   }),
   // The vendor's pages show the second, its queue hands out the first.
@@ -53,6 +59,7 @@ const routes: readonly DialectRoute[] = [
       method: 'GET',
       path,
       body: 'none',
+      summary: 'Tells what the model made, or the error that the job ended with; 400 before the end.',
       decode: (request) => ({ kind: 'read', id: pathParameter(request, 'id') }),
       encode: (job, { baseUrl }) => (isTerminal(job.state) ? resultAnswer(job, baseUrl) : unfinishedAnswer(job)),
     }),
@@ -61,6 +68,7 @@ const routes: readonly DialectRoute[] = [
     method: 'PUT',
     path: `${REQUEST}/cancel`,
     body: 'none',
+    summary: 'Cancels a job; 400 when it has ended.',
     decode: (request) => ({ kind: 'cancel', id: pathParameter(request, 'id') }),
     encode: cancelAnswer,
   }),
@@ -71,6 +79,8 @@ const routes: readonly DialectRoute[] = [
       method,
       path: MODEL,
       body: bodyOf(method),
+      summary: 'Hands in a job and tells where to ask for it.',
+      ...SUBMISSION,
       decode: submission,
       encode: (job, { baseUrl }) => jobAnswer(job, 200, claimCheck(job, baseUrl)),
     }),
@@ -78,7 +88,9 @@ const routes: readonly DialectRoute[] = [
       method,
       path: `${RUN}/stream`,
       body: bodyOf(method),
-      decode: (request) => ({ kind: 'stream', submission: submission(request) }),
+      summary: 'Hands in a job and streams its text so far, at last its result.',
+      ...SUBMISSION,
+      decode: (request, values) => ({ kind: 'stream', submission: submission(request, values) }),
       encode: (followed, { baseUrl }) => ({
         ...jobAnswer(followed.job, 200, null),
         body: { kind: 'events', events: resultEvents(followed, baseUrl) },
@@ -88,7 +100,9 @@ const routes: readonly DialectRoute[] = [
       method,
       path: RUN,
       body: bodyOf(method),
-      decode: (request) => ({ ...submission(request), wait: { until: 'end', seconds: RUN_WAIT_SECONDS } }),
+      summary: 'Hands in a job and waits for what the model makes.',
+      ...SUBMISSION,
+      decode: (request, values) => ({ ...submission(request, values), wait: { until: 'end', seconds: RUN_WAIT_SECONDS } }),
       encode: runAnswer,
     }),
   ]),
@@ -100,6 +114,11 @@ const routes: readonly DialectRoute[] = [
 
 const fal: Dialect = { name: 'fal', paths: ['/fal'], routes, proxy: falProxy, encodeError, encodeWebhook, signWebhook };
 export default fal;
+
+/** Of a request that was read by {@link statusQuery}. */
+function isLogged({ query }: WireRequest): boolean {
+  return statusQuery.parse({ logs: query.get('logs') ?? undefined }).logs;
+}
 
 function bodyOf(method: 'GET' | 'POST'): DialectRoute['body'] {
   return method === 'GET' ? 'none' : 'optional json';
