@@ -211,6 +211,15 @@ describe('v1', () => {
     expect(await errorOf(upstream.start(bench.run({ model: 'sync-only-model' })))).toMatchObject({ name: 'TerminalError', code, message });
   });
 
+  test.each([
+    ['The prompt was refused because it is marked as unsafe content.', 'content_refused'],
+    ['Prohibited content in the prompt.', 'content_refused'],
+    ['The safety of this content type is unknown.', 'provider_error'],
+  ])('a run that failed with "%s" counts as %s', async (error, code) => {
+    const { upstream } = await bench.against({ body: { status: 'FAILED', error }, status: 422 });
+    expect(await errorOf(upstream.check(bench.run(), HANDLE))).toMatchObject({ name: 'TerminalError', code, message: error });
+  });
+
   test('a page that says the method is wrong leads to v1 as well', async () => {
     const page = { status: 405, body: '<h1>405</h1>', headers: { 'content-type': 'text/html' } };
     const { upstream, requests } = await bench.against(page, { body: { choices: [{ message: { content: 'hi' } }] } });

@@ -128,7 +128,7 @@ function isFinished(account: Account, { status, error }: JsonObject): boolean {
 
 /** The vendor has no state or code for refused content, only its words (section 5): so this is the one place that reads them. */
 const REFUSED =
-  /\b(nsfw|moderat(ed|ion)|safety (filter|system|checker)|content (policy|filter|blocked)|responsible ai|rai|sensitive content|prohibited content)\b/i;
+  /\b(nsfw|moderat(ed|ion)|safety (filter|system|checker)|content (policy|filter|blocked)|responsible ai|rai|(sensitive|prohibited|unsafe) content)\b/i;
 
 function failureOf(account: Account, error: JsonValue | undefined): TerminalError {
   const sentence = said(account, error, 'The run failed at the provider.');
