@@ -84,6 +84,16 @@ describe('a run that the container tells of', () => {
     });
   });
 
+  test('is told of while it writes words, each time with all that has come', async () => {
+    const { run } = aRun({}, { callbackUrl: receiver.url, produces: 'text' });
+    const { handle } = await submit(run);
+    expect(server.requests[0]?.body).toMatchObject({ webhook_events_filter: ['output', 'logs', 'completed'] });
+    const { headers, body } = await receiver.arrival(1);
+    const snapshot = { ...JSON.parse(body.toString()), status: 'processing', output: ['Hello', ', '] };
+    const step = await upstream.receive?.(run, asCallback({ headers, body: Buffer.from(JSON.stringify(snapshot)) }, handle));
+    expect(step).toMatchObject({ kind: 'running', handle, partialText: 'Hello, ' });
+  });
+
   test('is not sent before its handle could be saved', async () => {
     const step = await upstream.start(called().run);
     expect([step.kind, step.kind === 'running' && step.checkAfterMs, server.requests]).toEqual(['running', 0, []]);
@@ -210,13 +220,13 @@ describe('a webhook', () => {
     expect(second).toEqual(first);
   });
 
-  test('of a state before the end says nothing, even when it comes after the end', async () => {
+  test('of a state before the end ends nothing, also when it comes after the end', async () => {
     server.inject('backwards');
     const { run } = called();
     const { handle } = await submit(run);
     const late = await receiver.arrival(2);
     expect(late.body.toString()).toContain('"processing"');
-    expect(await upstream.receive?.(run, asCallback(late, handle))).toBeUndefined();
+    expect(await upstream.receive?.(run, asCallback(late, handle))).toMatchObject({ kind: 'running', handle });
   });
 });
 

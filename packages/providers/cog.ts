@@ -12,7 +12,7 @@
  * - Final: inputs that are refused, runs that failed (in words only, so refused content cannot be told apart) and what the server does not
  *   understand; another provider may serve the last, and a model that could not be set up. Tried again: 429, 5xx, a server that is away or out
  *   of order, a run that was lost. No free slot is no failure: the run waits (section 10).
- * - Cancelled by POST, or by leaving. Progress and logs come with looks.
+ * - Cancelled by POST, or by leaving. Progress and logs come with looks, and words with webhooks.
  * - Sent twice under its id it runs once, for as long as it runs (section 5).
  * - Hosts: calls go to `COG_BASE_URL` only; results are data URIs, which are stored, or links where the container uploads them (section 9).
  */
@@ -32,6 +32,7 @@ import {
 import { z } from 'zod';
 import { ownBaseUrlSetting } from './_base-url.ts';
 import { type Call, type CallAnswer, call, jsonOf, parseJson } from './_call.ts';
+import { eventsToTell } from './_cog-events.ts';
 import { partialTextOf, readCogOutput } from './_cog-output.ts';
 import { cogFacts } from './_facts.ts';
 import { concurrencySetting, limitsOf, rateSetting } from './_limits.ts';
@@ -111,7 +112,7 @@ async function send(baseUrl: string, run: Run, handle: Handle): Promise<Step> {
   let snapshot: JsonObject;
   try {
     const answer = await put(baseUrl, run, handle, {
-      ...(run.callbackUrl !== undefined && { webhook: run.callbackUrl, webhook_events_filter: ['completed'] }),
+      ...(run.callbackUrl !== undefined && { webhook: run.callbackUrl, webhook_events_filter: eventsToTell(run) }),
       ...(isHeld && { timeoutMs: HELD_MS }),
     });
     if (isFull(answer)) return waiting(handle);
@@ -167,7 +168,8 @@ async function receive(run: Run, callback: Callback, token: string | undefined):
   const snapshot = parseJson(callback.body);
   if (!known.success || !isJsonObject(snapshot)) return undefined;
   if (typeof snapshot.id !== 'string' || !isSame(snapshot.id, known.data.id)) return undefined;
-  return isTerminal(snapshot.status) ? endOf(run, snapshot) : undefined;
+  if (isTerminal(snapshot.status)) return endOf(run, snapshot);
+  return snapshot.status === 'processing' ? { ...running(known.data, LOOK_MS), ...toldIn(snapshot) } : undefined;
 }
 
 interface PutOptions {

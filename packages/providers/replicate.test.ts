@@ -1,3 +1,4 @@
+import { createHmac } from 'node:crypto';
 import type { JsonObject, JsonValue } from '@claimcheck/core';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { openProviders } from './index.ts';
@@ -300,6 +301,35 @@ describe('a callback', () => {
     const came = await receiver.arrival(1);
     expect(JSON.parse(came.body.toString())).toMatchObject({ status: 'starting' });
     expect(await upstream.receive?.(run, asCallback(came, handle))).toBeUndefined();
+  });
+
+  test('is asked for while words are written, and each tells what has come', async () => {
+    const secret = Buffer.alloc(24, 7);
+    const { upstream, requests } = await bench.against(
+      { status: 201, body: { id: 'p1', status: 'starting' } },
+      { body: { key: `whsec_${secret.toString('base64')}` } },
+    );
+    const run = bench.run({ produces: 'text', callbackUrl: 'https://queue.example/hook' });
+    const handle = handleOf(await upstream.start(run));
+    expect(requests[0]?.body).toMatchObject({ webhook_events_filter: ['output', 'logs', 'completed'] });
+
+    const receive = (prediction: JsonObject) => {
+      const body = Buffer.from(JSON.stringify({ id: 'p1', ...prediction }));
+      const sentAt = String(Math.round(run.clock.now() / 1000));
+      const signature = createHmac('sha256', secret).update(`msg_1.${sentAt}.`).update(body).digest('base64');
+      const headers = { 'webhook-id': 'msg_1', 'webhook-timestamp': sentAt, 'webhook-signature': `v1,${signature}` };
+      return upstream.receive?.(run, asCallback({ headers, body }, handle));
+    };
+    expect(await receive({ status: 'processing', logs: 'loading\n', output: ['Once', ' upon'] })).toMatchObject({
+      kind: 'running',
+      handle,
+      logs: ['loading'],
+      partialText: 'Once upon',
+    });
+    expect(await receive({ status: 'succeeded', logs: 'loading\ndone', output: ['Once', ' upon'] })).toMatchObject({
+      kind: 'finished',
+      logs: ['loading', 'done'],
+    });
   });
 
   test('over plain HTTP is not asked for at the vendor itself, which would refuse the prediction', async () => {

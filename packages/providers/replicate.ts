@@ -29,6 +29,7 @@ import { z } from 'zod';
 import { baseUrlSetting, keySetting } from './_base-url.ts';
 import { type CallAnswer, call, jsonOf, objectOf, parseJson, pathOf } from './_call.ts';
 import { type CallbackKeys, keepCallbackKeys } from './_callback-keys.ts';
+import { eventsToTell } from './_cog-events.ts';
 import { partialTextOf, readCogOutput } from './_cog-output.ts';
 import { cogFacts } from './_facts.ts';
 import { type Handle, readHandle, startedHandle } from './_handle.ts';
@@ -101,6 +102,10 @@ async function check(account: Account, run: Run, handle: JsonValue): Promise<Ste
   if (looked.kind === 'later') return { ...running(account, run, known), checkAfterMs: looked.checkAfterMs };
   const { seen: prediction } = looked;
   if (isTerminal(prediction.status)) return endOf(account, run, prediction);
+  return goingOn(account, run, known, prediction);
+}
+
+function goingOn(account: Account, run: Run, known: Handle, prediction: JsonObject): Step {
   const logs = logsOf(prediction);
   return { ...running(account, run, known), ...progressIn(logs), ...told(linesOf(logs), partialTextOf(prediction.output)) };
 }
@@ -111,7 +116,7 @@ async function cancel(account: Account, run: Run, handle: JsonValue): Promise<vo
   if (answer.status !== 404) predictionOf(account, answer);
 }
 
-/** The body is the prediction at that moment, and only its end is new (section 7). Order is not guaranteed, and duplicates happen. */
+/** The body is the prediction at that moment (section 7). Order is not guaranteed, and duplicates happen. */
 async function receive(secrets: CallbackKeys<string>, account: Account, run: Run, callback: Callback): Promise<Step | undefined> {
   const { handle } = callback;
   if (handle === undefined || !isFresh(callback, run.clock)) return undefined;
@@ -119,8 +124,9 @@ async function receive(secrets: CallbackKeys<string>, account: Account, run: Run
   if (!(await secrets.accept(run.clock, (secret) => isSigned(callback, secret)))) return undefined;
   const prediction = parseJson(callback.body);
   // The secret signs all predictions of the account; only the id ties one to this run.
-  if (!isJsonObject(prediction) || prediction.id !== id || !isTerminal(prediction.status)) return undefined;
-  return endOf(account, run, prediction);
+  if (!isJsonObject(prediction) || prediction.id !== id) return undefined;
+  if (isTerminal(prediction.status)) return endOf(account, run, prediction);
+  return prediction.status === 'processing' ? goingOn(account, run, readHandle(handle), prediction) : undefined;
 }
 
 function endOf(account: Account, run: Run, prediction: JsonObject): Promise<Step> {
@@ -166,7 +172,7 @@ function creation(account: Account, run: Run, version?: string) {
   const json: JsonObject = {
     ...(version !== undefined && { version }),
     input: run.parameters,
-    ...(callbackUrl !== undefined && { webhook: callbackUrl, webhook_events_filter: ['completed'] }),
+    ...(callbackUrl !== undefined && { webhook: callbackUrl, webhook_events_filter: eventsToTell(run) }),
   };
   return { method: 'POST' as const, json, startsRun: true };
 }
