@@ -148,10 +148,21 @@ async function check(deps: AppDeps, performer: Performer, operation: SubmitOpera
   const { model, pinned } = resolveModel(deps, operation);
   const { parameters: body, ...webhook } = splitWebhook(deps, performer, model, operation);
   const parameters = operation.fit?.(body, model) ?? body;
-  const input = catalog.fill(model, operation.isText ? catalog.readText(model, parameters) : parameters);
+  const input = fill(deps, model, operation.isText ? catalog.readText(model, parameters) : parameters, operation.parametersPointer);
   const { provider } = await router.choose({ model, parameters: JSON.parse(input), pinned });
   await checkQueueLength(deps, provider, operation.queueLengthMax);
   return { model, pinned, provider, input, ...webhook };
+}
+
+/** @throws AppError as the catalog does, with problems told of where the client has put its parameters. */
+function fill({ catalog }: AppDeps, model: Model, parameters: ExactJson, pointer: string | undefined): JsonText {
+  try {
+    return catalog.fill(model, parameters);
+  } catch (error) {
+    if (!(error instanceof AppError) || pointer === undefined) throw error;
+    const problems = error.problems.map((problem) => ({ ...problem, pointer: `${pointer}${problem.pointer}` }));
+    throw new AppError(error.code, error.message, { problems, cause: error });
+  }
 }
 
 /** @throws AppError `rate_limited` when more jobs than the client will stand in line with wait there. */

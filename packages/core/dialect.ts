@@ -59,6 +59,8 @@ export interface SubmitOperation {
   readonly provider?: string;
   /** The body of the request: an object whose members are the model's parameters. */
   readonly parameters: ExactJson;
+  /** Where the parameters stand in the body, unless they are all of it: in front of what a problem with one is told of. */
+  readonly parametersPointer?: string;
   /** True when numbers, booleans and objects may have come as text, as in a form: they are read as the model's schema says. */
   readonly isText?: boolean;
   /**

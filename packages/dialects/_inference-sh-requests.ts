@@ -76,7 +76,9 @@ export function runOf(request: WireRequest): SubmitOperation {
     kind: 'submit',
     // The function that every app has may stand behind its name.
     model: model.replace(/:run$/, ''),
+    modelPointer: '/app',
     parameters,
+    parametersPointer: '/input',
     ...(webhookUrl !== undefined && { webhookUrl }),
     ...(session !== undefined && { sessionId: session === 'new' ? newSessionId() : session }),
     ...(runAt && { runAt }),

@@ -63,7 +63,9 @@ describe('a run', () => {
     expect(decoded(RUN, { body: `{"app":"infsh/a", "input": ${input}}` })).toEqual({
       kind: 'submit',
       model: 'infsh/a',
+      modelPointer: '/app',
       parameters: { text: input, value: JSON.parse(input) },
+      parametersPointer: '/input',
     });
   });
 
@@ -84,7 +86,9 @@ describe('a run', () => {
     expect(decoded(RUN, runBody(members))).toEqual({
       kind: 'submit',
       model: 'infsh/a',
+      modelPointer: '/app',
       parameters: { text: '{}', value: {} },
+      parametersPointer: '/input',
       ...operation,
     });
   });

@@ -347,6 +347,13 @@ describe('errors', () => {
     });
   });
 
+  test('about input say where it is', async () => {
+    const { responseBody } = (await thrownBy(() => client.run({ app: IMAGE, input: { width: 'wide' } }))) as InferenceError;
+    expect(JSON.parse(responseBody).errors).toMatchObject([{ pointer: '/input/width' }]);
+    const unknown = (await thrownBy(() => client.run({ app: 'infsh/none', input: {} }))) as InferenceError;
+    expect(JSON.parse(unknown.responseBody).errors).toMatchObject([{ pointer: '/app' }]);
+  });
+
   test('about the key are its own, and are problem details', async () => {
     const stranger = inference({ apiKey: 'inf_wrong', baseUrl: url });
     expect(await thrownBy(() => stranger.run(run('x')))).toMatchObject({ name: 'InferenceError', statusCode: 401 });
