@@ -17,11 +17,14 @@ import { authenticate } from './authenticate.ts';
 import { type Bodies, openBodies } from './bodies.ts';
 import { bringFiles } from './brought-files.ts';
 import { answerCallback } from './callbacks.ts';
+import { docsFiles, docsPage } from './docs.ts';
 import { serveFile } from './files.ts';
 import { followByToken } from './follow-job.ts';
 import { perform } from './perform.ts';
+import { listModels } from './perform-models.ts';
 import { receiveUpload } from './perform-uploads.ts';
 import { performPublic } from './perform-webhooks.ts';
+import { openApiHandler } from './serve-openapi.ts';
 import { readWireRequest } from './wire-request.ts';
 
 export interface AppDeps {
@@ -69,6 +72,11 @@ export function createApp(options: AppDeps): Hono {
 
   mountOnly(app, deps, native, 'POST', '/callbacks/:provider/:token', (c) => answerCallback(c, deps));
   mountOnly(app, deps, native, 'PUT', '/uploads/:token', (c) => receiveUpload(c, { ...deps, uploads: deps.engine.uploads }));
+
+  const models = listModels(deps).flatMap(({ model, routes }) => (routes.some(({ isAvailable }) => isAvailable) ? [model] : []));
+  mountGet(app, deps, native, '/openapi.json', openApiHandler({ dialects: deps.dialects, models }, deps.publicUrl));
+  mountGet(app, deps, native, '/docs', docsPage);
+  mountGet(app, deps, native, '/docs/:file', docsFiles());
 
   // The native one last: where a model's name may stand in its paths, so may any path of the others.
   for (const dialect of deps.dialects) {

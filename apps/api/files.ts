@@ -2,6 +2,7 @@
 import { AppError } from '@claimcheck/core';
 import type { Asset, AssetStore } from '@claimcheck/engine';
 import type { Context } from 'hono';
+import { matchesEtag } from './etag.ts';
 
 /** Types that browsers show and never run. Drawings in SVG, pages and whatever else is XML can hold scripts. */
 const INERT = /^((image|video|audio)\/(?!svg)[a-z0-9.-]+|text\/plain|application\/json)$/;
@@ -11,7 +12,7 @@ export async function serveFile(c: Context, assets: AssetStore, token: string): 
   const asset = await assets.find(token);
   if (!asset) throw new AppError('not_found', 'There is no such file, or it has expired with its request.');
   const headers = new Headers({ 'accept-ranges': 'bytes', 'cache-control': 'private, no-cache', etag: etagOf(asset) });
-  if (matchesEtag(c.req.header('if-none-match'), asset)) return new Response(null, { status: 304, headers });
+  if (matchesEtag(c.req.header('if-none-match'), etagOf(asset))) return new Response(null, { status: 304, headers });
   const ifRange = c.req.header('if-range');
   const range = ifRange === undefined || ifRange === etagOf(asset) ? parseRange(c.req.header('range'), asset.bytes) : undefined;
   if (range === 'unsatisfiable') {
@@ -65,8 +66,4 @@ function parseRange(header: string | undefined, bytes: number): Range | 'unsatis
 
 function etagOf({ sha256 }: Asset): string {
   return `"${sha256}"`;
-}
-
-function matchesEtag(header: string | undefined, asset: Asset): boolean {
-  return header?.split(',').some((tag) => ['*', etagOf(asset)].includes(tag.trim().replace(/^W\//, ''))) ?? false;
 }

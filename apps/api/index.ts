@@ -9,6 +9,7 @@ import { listen } from './server.ts';
 
 export { type AppDeps, createApp } from './app.ts';
 export { apiSettings, environment } from './config.ts';
+export { OWN_ROUTES, type OwnRoute } from './openapi-own-routes.ts';
 export { type Listening, listen } from './server.ts';
 
 export interface ApiDeps {

@@ -4,7 +4,7 @@ import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { apiSettings } from '@claimcheck/api';
+import { apiSettings, OWN_ROUTES } from '@claimcheck/api';
 import { loadCatalog } from '@claimcheck/catalog';
 import { type Dialect, SANDBOX, TRANSITIONS } from '@claimcheck/core';
 import { loadDialects } from '@claimcheck/dialects';
@@ -73,19 +73,11 @@ describe('the tables', () => {
     }
   });
 
-  test('the endpoints are those of the native format, and files and health', async () => {
+  test('the endpoints are those of the native format and of the service itself', async () => {
     const native = DIALECTS.find(({ name }) => name === 'native');
     const ofCode = native ? endpointsOf(native) : [];
-    expect(endpointsIn(sectionOf(README, 'Endpoints')).toSorted()).toEqual(
-      [
-        ...ofCode,
-        'GET /files/{token}/{name}',
-        'PUT /uploads/{token}',
-        'GET /healthz',
-        'GET /readyz',
-        'POST /callbacks/{provider}/{token}',
-      ].toSorted(),
-    );
+    const ofService = OWN_ROUTES.map(({ method, path }) => `${method} ${path.replaceAll(/:(\w+)/g, '{$1}')}`);
+    expect(endpointsIn(sectionOf(README, 'Endpoints')).toSorted()).toEqual([...ofCode, ...ofService].toSorted());
   });
 
   test.each(FOREIGN)('the endpoints of $name are those of the dialect', (dialect) => {

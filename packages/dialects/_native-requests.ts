@@ -148,6 +148,21 @@ export const submissionQuery = z
     issues.push({ code: 'custom', path: ['run_at'], message: 'must be absent when delay_seconds is given', input: value });
   });
 
+/** They may stand in the body as well, where headers are nobody else's to read. */
+export const submissionMembers = z.object({
+  webhook: z.string().optional().meta({ id: 'Webhook', description: 'Where the end of the job is told.' }),
+  [WEBHOOK_OPTION_NAMES.format]: webhookOptionSchemas.format.optional().meta({ id: 'WebhookFormat' }),
+  [WEBHOOK_OPTION_NAMES.schedule]: webhookOptionSchemas.schedule
+    .optional()
+    .meta({ id: 'WebhookSchedule', description: 'Seconds to wait before each send, as a list or with commas, or a preset.' }),
+  [WEBHOOK_OPTION_NAMES.events]: webhookOptionSchemas.events
+    .optional()
+    .meta({ id: 'WebhookEvents', description: 'What is told besides the end.' }),
+  [WEBHOOK_OPTION_NAMES.headers]: webhookOptionSchemas.headers
+    .optional()
+    .meta({ id: 'WebhookHeaders', description: 'Sent along with every webhook of the job.' }),
+});
+
 function secondsText(min: number, max: number) {
   return wholeNumberText({ min, max, rule: `a whole number of seconds from ${min} to ${max}` });
 }

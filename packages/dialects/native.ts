@@ -52,6 +52,7 @@ import {
   scheduling,
   statusQuery,
   submissionHeaders,
+  submissionMembers,
   submissionQuery,
   WEBHOOK_OPTION_NAMES,
 } from './_native-requests.ts';
@@ -170,6 +171,7 @@ const routes: readonly DialectRoute[] = [
     summary: 'Hands in a job.',
     query: submissionQuery,
     headers: submissionHeaders,
+    ownMembers: submissionMembers,
     answers: {
       200: {
         description: 'The claim check; with `Prefer: wait=N` the result, when the job ends within N seconds.',
@@ -187,6 +189,7 @@ const routes: readonly DialectRoute[] = [
     summary: 'Hands in a job and waits for its result.',
     query: submissionQuery,
     headers: submissionHeaders,
+    ownMembers: submissionMembers,
     answers: {
       200: { description: 'The file itself; of models for text and data JSON.', contentType: '*/*' },
       422: { description: 'The job ended without a result.', schema: syncFailureSchema },
@@ -196,7 +199,18 @@ const routes: readonly DialectRoute[] = [
   }),
 ];
 
-const native: Dialect = { name: 'native', routes, encodeError, errorSchema, encodeWebhook };
+const native: Dialect = {
+  name: 'native',
+  about: {
+    title: 'claimcheck',
+    description: "The service's own wire format: Segmind's requests and answers, plus what they lack.",
+    documentationUrl: 'https://docs.segmind.com',
+  },
+  routes,
+  encodeError,
+  errorSchema,
+  encodeWebhook,
+};
 export default native;
 
 interface SubmissionValues {
