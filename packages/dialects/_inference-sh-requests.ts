@@ -69,7 +69,7 @@ export function runOf(request: WireRequest): SubmitOperation {
     'an instant such as 2030-01-31T09:00:00Z, with its offset from UTC',
     (value) => INSTANT.safeParse(value).data,
   );
-  const waits = take('wait', 'true or false', (value) => (typeof value === 'boolean' ? value : undefined));
+  const isHeld = take('wait', 'true or false', (value) => (typeof value === 'boolean' ? value : undefined));
   if (problems.length > 0 || model === undefined || !parameters) throw refusal(problems);
   const idempotencyKey = request.header('idempotency-key');
   return {
@@ -82,7 +82,7 @@ export function runOf(request: WireRequest): SubmitOperation {
     ...(webhookUrl !== undefined && { webhookUrl }),
     ...(session !== undefined && { sessionId: session === 'new' ? newSessionId() : session }),
     ...(runAt && { runAt }),
-    ...(waits && { wait: { until: 'end', seconds: HOLD_SECONDS_MAX } }),
+    ...(isHeld && { wait: { until: 'end', seconds: HOLD_SECONDS_MAX } }),
     ...(idempotencyKey !== undefined && { idempotencyKey }),
   };
 }
