@@ -1,4 +1,4 @@
-/** What WaveSpeed's requests ask for: submissions, lists, deletions and announced files. Sections in comments are of the sheet wavespeed.md. */
+/** What WaveSpeed's requests ask for: submissions, lists and files. Sections in comments are of the sheet wavespeed.md. */
 import {
   AppError,
   type ExactJson,
@@ -6,12 +6,13 @@ import {
   type JobFilter,
   type JsonObject,
   type JsonText,
-  type JsonValue,
   jsonPointer,
   membersOf,
   objectFrom,
   type Problem,
   parseExactJson,
+  readMembers,
+  readQuery,
   SKIP_MAX,
   STATES,
   type State,
@@ -20,6 +21,7 @@ import {
   type WireRequest,
 } from '@claimcheck/core';
 import { STATUS } from './_wavespeed-prediction.ts';
+import { type ListValues, listMembers, listQuery, PAGE_SIZE_DEFAULT, type STATUSES } from './_wavespeed-schemas.ts';
 
 /** How long a request with `enable_sync_mode` is held: after this long the vendor lets go of it (section 6). */
 export const SYNC_WAIT_SECONDS = 120;
@@ -42,11 +44,6 @@ const SYNC = 'enable_sync_mode';
 const BASE64 = 'enable_base64_output';
 /** Where one page of the vendor's puts the webhook; everything else has it in the address line (section 6). */
 const WEBHOOK = 'webhook_url';
-
-const PAGE_SIZE_DEFAULT = 20;
-const PAGE_SIZE_MAX = 100;
-/** Each may have files to remove. */
-const DELETED_MAX = 100;
 
 export function pathParameter(request: WireRequest, name: 'id' | 'model'): string {
   const value = request.params[name];
@@ -75,21 +72,16 @@ export function submission(request: WireRequest): SubmitOperation {
 }
 
 /** What a run would cost: the model is in the body, and its parameters apart from it (section 7). */
-export function quotedSubmission(request: WireRequest): SubmitOperation {
-  const body = objectIn(request);
-  const members = membersOf(body.text);
-  const model: JsonValue = JSON.parse(members.get('model_id') ?? 'null');
-  const inputs = parseExactJson(members.get('inputs') ?? '{}');
-  const problems: Problem[] = [];
-  if (typeof model !== 'string' || model === '') problems.push({ pointer: '/model_id', message: 'must name a model' });
-  if (!isJsonObject(inputs.value)) problems.push({ pointer: '/inputs', message: "must be an object of the model's parameters" });
-  if (typeof model !== 'string' || problems.length > 0) throw refusal(problems);
-  return { kind: 'submit', model, parameters: inputs, fit: fitFor({ isInQuery: false, isInBody: false }) };
+export function quotedSubmission(request: WireRequest, model: string): SubmitOperation {
+  const inputs = membersOf(objectIn(request).text).get('inputs') ?? 'null';
+  const parameters = parseExactJson(inputs === 'null' ? '{}' : inputs);
+  return { kind: 'submit', model, parameters, fit: fitFor({ isInQuery: false, isInBody: false }) };
 }
 
 /** @throws AppError unless it is true, false or not there. */
 export function wantsSync({ body }: WireRequest): boolean {
   const value = isJsonObject(body?.value) ? body.value[SYNC] : undefined;
+  // Clients that always send the member send null for none.
   if (value === undefined || value === null || typeof value === 'boolean') return value === true;
   throw refusal([{ pointer: jsonPointer([SYNC]), message: 'must be true or false' }]);
 }
@@ -134,11 +126,6 @@ function base64WithWebhook(): AppError {
   ]);
 }
 
-export interface ListQuery extends JobFilter {
-  readonly limit: number;
-  readonly page: number;
-}
-
 /** By the word that each state is told by; what no job is told to be finds none. */
 const STATES_OF = {
   created: statesToldAs('created'),
@@ -148,94 +135,34 @@ const STATES_OF = {
   cancelled: [],
   timeout: [],
   deleted: [],
-} as const satisfies Record<string, readonly State[]>;
+} as const satisfies Record<(typeof STATUSES)[number], readonly State[]>;
 
 function statesToldAs(status: (typeof STATUS)[State]): readonly State[] {
   return STATES.filter((state) => STATUS[state] === status);
 }
 
-/** From the body, or the address line of GET (sections 1 and 7). @throws AppError that lists everything which is wrong. */
-export function listQuery(request: WireRequest): ListQuery {
-  const given: JsonObject = request.body ? parsedObject(request) : Object.fromEntries(request.query);
-  const problems: Problem[] = [];
-  const refuse = (name: string, message: string) => {
-    problems.push({ pointer: jsonPointer([name]), message });
-    return undefined;
-  };
-  const number = (name: string, usual: number, max: number) => {
-    const value = given[name] ?? usual;
-    const whole = typeof value === 'number' || /^\d{1,9}$/.test(String(value)) ? Number(value) : Number.NaN;
-    return Number.isInteger(whole) && whole >= 1 && whole <= max ? whole : refuse(name, `must be a whole number from 1 to ${max}`);
-  };
-  const instant = (name: string) => {
-    const value = given[name] ?? null;
-    if (value === null || value === '') return undefined;
-    return instantOf(value) ?? refuse(name, 'must be an instant such as 2030-01-31T09:00:00Z, with its offset from UTC');
-  };
-  const limit = number('page_size', PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX) ?? PAGE_SIZE_DEFAULT;
-  const page = number('page', 1, Math.floor(SKIP_MAX / limit) + 1) ?? 1;
-  const state = statesIn(given.status ?? '');
-  if (state === undefined) refuse('status', `must be one of ${Object.keys(STATES_OF).join(', ')}`);
-  const model = given.model ?? '';
-  if (typeof model !== 'string') refuse('model', 'must be the name of a model');
-  const createdAfter = instant('created_after');
-  const createdBefore = instant('created_before');
-  if (problems.length > 0) throw refusal(problems);
+/** @throws AppError for a page so far behind that nobody should count up to it. */
+export function listFilter(values: Partial<ListValues>): JobFilter & { readonly limit: number } {
+  const { page, page_size: size, model, status, created_after: createdAfter, created_before: createdBefore } = values;
+  const limit = size ?? PAGE_SIZE_DEFAULT;
+  const skip = ((page ?? 1) - 1) * limit;
+  if (skip > SKIP_MAX) {
+    throw refusal([{ pointer: '/page', message: `must not be behind the first ${SKIP_MAX} predictions: narrow the time instead` }]);
+  }
   return {
-    page,
     limit,
-    skip: (page - 1) * limit,
-    ...(state && { state }),
-    ...(typeof model === 'string' && model !== '' && { model }),
+    skip,
+    ...(status && { state: STATES_OF[status] }),
+    ...(model && { model }),
     ...(createdAfter && { createdAfter }),
     ...(createdBefore && { createdBefore }),
   };
 }
 
-/** All for an empty text, as clients send it that keep the choice in a field; undefined for what is no status. */
-function statesIn(status: JsonValue): readonly State[] | undefined {
-  if (status === '') return STATES;
-  return Object.entries(STATES_OF).find(([name]) => name === status)?.[1];
-}
-
-/** ISO 8601; without an offset an instant would mean another one on every machine, a day alone begins at midnight UTC. */
-function instantOf(value: JsonValue): Date | undefined {
-  if (typeof value !== 'string' || !/^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:\d{2}))?$/i.test(value))
-    return undefined;
-  const instant = new Date(value);
-  return Number.isNaN(instant.getTime()) ? undefined : instant;
-}
-
-/** Of a bulk deletion (section 7). */
-export function idsIn(request: WireRequest): readonly string[] {
-  const { ids } = parsedObject(request);
-  if (Array.isArray(ids) && ids.length <= DELETED_MAX && ids.every((id) => typeof id === 'string')) return ids;
-  throw refusal([{ pointer: '/ids', message: `must be a list of up to ${DELETED_MAX} ids` }]);
-}
-
-export interface AnnouncedFile {
-  readonly fileName: string;
-  readonly contentType?: string;
-  readonly bytes?: number;
-}
-
-/** What an upload ticket is asked for with (section 7). */
-export function announcedFile(request: WireRequest): AnnouncedFile {
-  const { filename, size = null, content_type: contentType = null } = parsedObject(request);
-  const problems: Problem[] = [];
-  if (typeof filename !== 'string' || filename === '') problems.push({ pointer: '/filename', message: 'must be the name of the file' });
-  if (size !== null && !(Number.isSafeInteger(size) && Number(size) > 0)) {
-    problems.push({ pointer: '/size', message: 'must be a whole number of bytes, 1 or more' });
-  }
-  if (contentType !== null && typeof contentType !== 'string') {
-    problems.push({ pointer: '/content_type', message: 'must be a media type such as image/png' });
-  }
-  if (typeof filename !== 'string' || problems.length > 0) throw refusal(problems);
-  return {
-    fileName: filename,
-    ...(typeof contentType === 'string' && contentType !== '' && { contentType }),
-    ...(typeof size === 'number' && { bytes: size }),
-  };
+/** The number of the page that was asked for. */
+export function pageOf(request: WireRequest): number {
+  const { page } = request.body ? readMembers(request, listMembers) : readQuery(request, listQuery);
+  return page ?? 1;
 }
 
 /** The one file of a form; it is stored already. @throws AppError for another body, and for none or several files. */

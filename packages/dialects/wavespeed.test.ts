@@ -8,6 +8,7 @@ import {
   type ModelListing,
   parseExactJson,
   SKIP_MAX,
+  STATES,
   type Upload,
   type WireRequest,
 } from '@claimcheck/core';
@@ -309,8 +310,7 @@ describe('a prediction', () => {
 });
 
 describe('a list', () => {
-  const ALL = ['QUEUED', 'PROCESSING', 'COMPLETED', 'FAILED', 'CANCELLED'];
-  const FIRST = { kind: 'list', limit: 20, skip: 0, state: ALL };
+  const FIRST = { kind: 'list', limit: 20, skip: 0 };
 
   test.each([
     [undefined, FIRST],
@@ -322,10 +322,10 @@ describe('a list', () => {
     ['{"status":"failed"}', { ...FIRST, state: ['FAILED', 'CANCELLED'] }],
     // No job is told to be that.
     ['{"status":"cancelled"}', { ...FIRST, state: [] }],
-    ['{"status":"","model":"","created_after":""}', FIRST],
+    ['{"status":null,"model":null,"created_after":null,"page":null}', FIRST],
     ['{"model":"acme/one"}', { ...FIRST, model: 'acme/one' }],
     [
-      '{"created_after":"2026-01-01T12:00:00+02:00","created_before":"2026-01-02"}',
+      '{"created_after":"2026-01-01T12:00:00+02:00","created_before":"2026-01-02T00:00:00Z"}',
       { ...FIRST, createdAfter: new Date('2026-01-01T10:00:00Z'), createdBefore: new Date('2026-01-02T00:00:00Z') },
     ],
   ])('is asked for with %s', (body, operation) => {
@@ -345,6 +345,7 @@ describe('a list', () => {
     ['{"page":"first"}', ['/page']],
     ['{"page_size":101}', ['/page_size']],
     [JSON.stringify({ page: SKIP_MAX / 100 + 2, page_size: 100 }), ['/page']],
+    ['{"page":9999999}', ['/page']],
     ['{"status":"done"}', ['/status']],
     ['{"status":7}', ['/status']],
     ['{"model":7}', ['/model']],
@@ -550,6 +551,46 @@ test.each(['GET /api/v3/balance', 'GET /api/v2/account/balance', 'POST /api/v3/b
     expect(() => encode({ callerId: 'c' }, aRequest())).toThrow(expect.objectContaining({ code: 'not_implemented' }));
   },
 );
+
+describe('the description of', () => {
+  const route = { provider: 'wavespeed', model: 'acme/one', price: { usd: 0.02, per: 'image' } } as const;
+  const file = {
+    id: JOB_ID,
+    token: 't',
+    fileName: 'a.png',
+    contentType: 'image/png',
+    bytes: 5,
+    createdAt: new Date(0),
+    expiresAt: new Date(1),
+  };
+  const secret = { callerId: 'c', secret: 'whsec_AA==', createdAt: new Date(0), previous: [] };
+  test.each([
+    ...STATES.map((state) => ['GET /api/v3/predictions/:id/result', aJob(state), {}] as const),
+    ['POST /api/v3/:model{.+}', aJob('QUEUED'), { enable_sync_mode: true }],
+    ['DELETE /api/v3/predictions/:id', aJob('CANCELLED'), {}],
+    ['POST /api/v3/predictions/delete', { discarded: 1 }, { ids: [] }],
+    ['POST /api/v3/predictions', { jobs: [aJob('COMPLETED')] }, {}],
+    ['GET /api/v3/predictions', { jobs: [] }, {}],
+    ['POST /api/v3/media/uploads', file, { filename: 'a.png', size: 5 }],
+    ['POST /api/v3/media/upload/binary', file, {}],
+    ['POST /api/v3/upload', file, {}],
+    ['GET /api/v3/models', [{ model: aModel(), routes: [{ route, isAvailable: true }] }], {}],
+    ['POST /api/v3/model/price', { model: aModel(), route, usd: 0.02 }, {}],
+    ['POST /api/v3/model/pricing', { model: aModel(), route, usd: 0.02 }, {}],
+    ['GET /api/v3/webhook/secret', secret, {}],
+  ] as const)('%s is that of its answers, to the last member', (line, outcome, body) => {
+    const { encode, answers } = routeOf(wavespeed, line);
+    // The table gives each line what it is made for, which its type does not say.
+    const answer = bodyOf(encode(outcome as Parameters<typeof encode>[0], aRequest({ body: JSON.stringify(body) })));
+    expect(answers?.[200]?.schema?.parse(answer)).toEqual(answer);
+  });
+
+  test('errors is that of errors', () => {
+    const error = new AppError('invalid_parameters', 'No.', { problems: [{ pointer: '/size', message: 'must be smaller' }] });
+    const answer = bodyOf(wavespeed.encodeError(error));
+    expect(wavespeed.errorSchema?.parse(answer)).toEqual(answer);
+  });
+});
 
 describe('an error', () => {
   test.each([

@@ -16,18 +16,20 @@ import {
   type DialectRoute,
   isTerminal,
   type Job,
+  type JobPage,
   on,
+  readMembers,
   type Upload,
   uploadedFileUrl,
   uploadUrl,
   type WireRequest,
 } from '@claimcheck/core';
+import type { z } from 'zod';
 import { modelBody, priceBody, pricingBody } from './_wavespeed-models.ts';
 import { encodeWebhook, prediction, predictionWithFiles, resultUrl, signWebhook } from './_wavespeed-prediction.ts';
 import {
-  announcedFile,
-  idsIn,
-  listQuery,
+  listFilter,
+  pageOf,
   pathParameter,
   quotedSubmission,
   SYNC_WAIT_SECONDS,
@@ -35,19 +37,51 @@ import {
   submission,
   wantsSync,
 } from './_wavespeed-requests.ts';
+import {
+  addressSchema,
+  answered,
+  deletedManySchema,
+  deletedSchema,
+  deletionMembers,
+  errorSchema,
+  fileSchema,
+  listMembers,
+  listQuery,
+  listSchema,
+  modelsSchema,
+  predictionSchema,
+  priceMembers,
+  priceSchema,
+  pricingSchema,
+  secretSchema,
+  submissionHeaders,
+  submissionMembers,
+  submissionQuery,
+  ticketMembers,
+  ticketSchema,
+} from './_wavespeed-schemas.ts';
 
 const BASES = ['/api/v3', '/api/v2'];
 
 /** Of one job, and of many. */
 function predictionLines(base: string): readonly DialectRoute[] {
   const path = `${base}/predictions`;
+  const list = {
+    summary: 'Lists own predictions, newest first.',
+    answers: answered('A page of predictions.', listSchema),
+    encode: ({ jobs }: JobPage, request: WireRequest) =>
+      success({ page: pageOf(request), items: jobs.map((job) => prediction(job, request.baseUrl)) }),
+  };
   return [
     // In front of ids, which its path looks like.
     on('discardMany', {
       method: 'POST',
       path: `${path}/delete`,
       body: 'json',
-      decode: (request) => ({ kind: 'discardMany', ids: idsIn(request) }),
+      summary: 'Cancels the predictions that run and removes those that have ended.',
+      members: deletionMembers,
+      answers: answered('How many there were.', deletedManySchema),
+      decode: (_request, { members }) => ({ kind: 'discardMany', ids: members.ids }),
       encode: ({ discarded }) => success({ deleted_count: discarded }),
     }),
     // Clients poll the first; newer pages of the vendor's show the second.
@@ -56,6 +90,8 @@ function predictionLines(base: string): readonly DialectRoute[] {
         method: 'GET',
         path: each,
         body: 'none',
+        summary: 'Tells where a prediction stands, and what it made.',
+        answers: answered('The prediction.', predictionSchema),
         decode: (request) => ({ kind: 'read', id: pathParameter(request, 'id') }),
         encode: (job, { baseUrl }) => success(predictionWithFiles(job, baseUrl)),
       }),
@@ -65,31 +101,38 @@ function predictionLines(base: string): readonly DialectRoute[] {
       method: 'DELETE',
       path: `${path}/:id`,
       body: 'none',
+      summary: 'Cancels a prediction that runs, or removes one that has ended.',
+      answers: answered('It is done.', deletedSchema),
       decode: (request) => ({ kind: 'discard', id: pathParameter(request, 'id') }),
       encode: ({ id }) => success({ id, status: 'deleted' }),
     }),
-    ...(['POST', 'GET'] as const).map((method) =>
-      on('list', {
-        method,
-        path,
-        body: method === 'POST' ? 'optional json' : 'none',
-        decode: (request) => {
-          const { page: _page, ...filter } = listQuery(request);
-          return { kind: 'list', ...filter };
-        },
-        encode: ({ jobs }, request) =>
-          success({ page: listQuery(request).page, items: jobs.map((job) => prediction(job, request.baseUrl)) }),
-      }),
-    ),
+    on('list', {
+      method: 'POST',
+      path,
+      body: 'optional json',
+      ...list,
+      members: listMembers,
+      decode: (_request, { members }) => ({ kind: 'list', ...listFilter({ ...members }) }),
+    }),
+    on('list', {
+      method: 'GET',
+      path,
+      body: 'none',
+      ...list,
+      query: listQuery,
+      decode: (_request, { query }) => ({ kind: 'list', ...listFilter(query) }),
+    }),
   ];
 }
 
 function mediaLines(base: string): readonly DialectRoute[] {
-  const line = (path: string, encode: (upload: Upload, request: WireRequest) => Answer) =>
+  const line = (path: string, schema: z.ZodType, encode: (upload: Upload, request: WireRequest) => Answer) =>
     on('readUpload', {
       method: 'POST',
       path: `${base}${path}`,
       body: 'json or form',
+      summary: 'Takes a file as part of a form.',
+      answers: answered('The file.', schema),
       decode: (request) => ({ kind: 'readUpload', id: sentFile(request).id }),
       encode,
     });
@@ -98,16 +141,24 @@ function mediaLines(base: string): readonly DialectRoute[] {
       method: 'POST',
       path: `${base}/media/uploads`,
       body: 'json',
-      decode: (request) => ({ kind: 'createUpload', ...announcedFile(request) }),
+      summary: 'Announces a file and tells where its bytes go.',
+      members: ticketMembers,
+      answers: answered('The ticket.', ticketSchema),
+      decode: (_request, { members: { filename, size, content_type: contentType } }) => ({
+        kind: 'createUpload',
+        fileName: filename,
+        ...(contentType && { contentType }),
+        ...(size && { bytes: size }),
+      }),
       encode: (upload, request) => {
-        const { bytes } = announcedFile(request);
+        const { size } = readMembers(request, ticketMembers);
         const target = { method: 'PUT', url: uploadUrl(upload, request.baseUrl), headers: { 'Content-Type': upload.contentType } };
-        return success({ ...fileBody({ ...upload, ...(bytes !== undefined && { bytes }) }, request.baseUrl), upload: target });
+        return success({ ...fileBody(upload, request.baseUrl), ...(size && { size }), upload: target });
       },
     }),
-    line('/media/upload/binary', (upload, { baseUrl }) => success(fileBody(upload, baseUrl))),
+    line('/media/upload/binary', fileSchema, (upload, { baseUrl }) => success(fileBody(upload, baseUrl))),
     // On older pages of the vendor's only.
-    line('/upload', (upload, { baseUrl }) => success({ url: uploadedFileUrl(upload, baseUrl) })),
+    line('/upload', addressSchema, (upload, { baseUrl }) => success({ url: uploadedFileUrl(upload, baseUrl) })),
   ];
 }
 
@@ -118,12 +169,15 @@ function fileBody(upload: Upload, baseUrl: string) {
 }
 
 function modelLines(base: string): readonly DialectRoute[] {
-  const priceLine = (path: string, body: typeof priceBody | typeof pricingBody) =>
+  const priceLine = (path: string, schema: z.ZodType, body: typeof priceBody | typeof pricingBody) =>
     on('quote', {
       method: 'POST',
       path: `${base}/model/${path}`,
       body: 'json',
-      decode: (request) => ({ kind: 'quote', submission: quotedSubmission(request) }),
+      summary: 'Tells what a run would cost.',
+      members: priceMembers,
+      answers: answered('The price, in US dollars.', schema),
+      decode: (request, { members }) => ({ kind: 'quote', submission: quotedSubmission(request, members.model_id) }),
       encode: (quote) => success(body(quote)),
     });
   return [
@@ -131,11 +185,13 @@ function modelLines(base: string): readonly DialectRoute[] {
       method: 'GET',
       path: `${base}/models`,
       body: 'none',
+      summary: 'Lists every model with the schema of its parameters.',
+      answers: answered('All models.', modelsSchema),
       decode: () => ({ kind: 'listModels' }),
       encode: (listings, { baseUrl }) => success(listings.map((listing) => modelBody(listing, baseUrl))),
     }),
-    priceLine('price', priceBody),
-    priceLine('pricing', pricingBody),
+    priceLine('price', priceSchema, priceBody),
+    priceLine('pricing', pricingSchema, pricingBody),
   ];
 }
 
@@ -145,6 +201,8 @@ function accountLines(base: string): readonly DialectRoute[] {
       method: 'GET',
       path: `${base}/webhook/secret`,
       body: 'none',
+      summary: 'Tells what webhooks are signed with.',
+      answers: answered('The secret.', secretSchema),
       decode: () => ({ kind: 'readWebhookSecret' }),
       encode: ({ secret }) => success({ secret }),
     }),
@@ -161,6 +219,7 @@ function absent(method: DialectRoute['method'], path: string): DialectRoute {
     method,
     path,
     body: 'none',
+    summary: "Not implemented: it is about the vendor's accounts.",
     decode: () => ({ kind: 'readCaller' }),
     encode: () => {
       throw new AppError('not_implemented', `${method} ${path} is not implemented by this service; the README lists what is.`);
@@ -174,6 +233,11 @@ function submitLine(base: string): DialectRoute {
     method: 'POST',
     path: `${base}/:model{.+}`,
     body: 'json',
+    summary: 'Hands in a job.',
+    query: submissionQuery,
+    headers: submissionHeaders,
+    ownMembers: submissionMembers,
+    answers: answered('The prediction; with `enable_sync_mode` when it has ended, or after 120 seconds.', predictionSchema),
     decode: submission,
     encode: submitAnswer,
   });
@@ -189,6 +253,11 @@ function submitAnswer(job: Job, request: WireRequest): Answer {
 
 const wavespeed: Dialect = {
   name: 'wavespeed',
+  about: {
+    title: 'WaveSpeed',
+    description: "WaveSpeed's API v3, and v2, which has the same shapes.",
+    documentationUrl: 'https://wavespeed.ai/docs',
+  },
   paths: BASES,
   routes: BASES.flatMap((base) => [
     ...predictionLines(base),
@@ -198,6 +267,7 @@ const wavespeed: Dialect = {
     submitLine(base),
   ]),
   encodeError,
+  errorSchema,
   encodeWebhook,
   signWebhook,
 };

@@ -347,6 +347,10 @@ describe('predictions', () => {
     const [first, ...others] = ids;
     expect(await dataOf(`/api/v3/predictions/${first}`, { method: 'DELETE' })).toMatchObject({ status: 'deleted' });
     const body = jsonBody({ ids: [...others, others[0], first, UNKNOWN, 'no id'] });
+    // Those of others are as good as unknown.
+    const authorization = `Bearer ${await service.newKey('a stranger')}`;
+    const foreign = jsonBody({ ids: others }, { authorization });
+    expect(await dataOf('/api/v3/predictions/delete', foreign)).toEqual({ deleted_count: 0 });
     expect(await dataOf('/api/v3/predictions/delete', body)).toEqual({ deleted_count: 2 });
     for (const id of ids) expect(await ask(`/api/v3/predictions/${id}/result`)).toMatchObject({ status: 404, code: 404 });
     expect(await ask(`/api/v3/predictions/${first}`, { method: 'DELETE' })).toMatchObject({ status: 404, code: 404 });
