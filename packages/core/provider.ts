@@ -102,6 +102,11 @@ export interface Run {
   /** Aborts when the job was cancelled, its lease was lost, or the worker stops. Pass it to every wait and every call out. */
   readonly signal: AbortSignal;
   readonly clock: Clock;
+  /**
+   * Hands on what a run tells during a call that is held until its end, where steps would come too late; everything so far, as steps do. Returns
+   * at once, may be called often, and does nothing once the attempt is over.
+   */
+  tell(told: { readonly logs?: readonly string[]; readonly partialText?: string }): void;
   /** Keeps a produced file in the asset store for as long as the job's result lives. */
   storeFile(file: ProducedFile): Promise<Media>;
 }

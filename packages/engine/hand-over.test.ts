@@ -35,6 +35,7 @@ function aRun(parameters: JsonObject, signal = new AbortController().signal): Ru
     idempotencyKey: 'x',
     signal,
     clock: systemClock,
+    tell: () => {},
     storeFile: () => Promise.reject(new Error('nothing is stored')),
   };
 }

@@ -228,7 +228,7 @@ export function startWorker(context: EngineContext, settle: Settle, ring: Ring, 
     };
     try {
       const callbackUrl = callbackToken && publicUrl !== undefined ? callbackUrlOf(publicUrl, job.provider, callbackToken) : undefined;
-      const run = await makeUpstreamRun(context, { catalog, job, callbackUrl, signal });
+      const run = await makeUpstreamRun(context, { catalog, job, callbackUrl, signal, tell: hear });
       if (claimed.isUnknown && !upstream.isIdempotent && catalog.find(job.model)?.onUnknown === 'fail') {
         throw new TerminalError('A worker was lost while it handed the request to the provider; whether the provider ran it is unknown.', {
           code: 'outcome_unknown',

@@ -106,6 +106,28 @@ describe('one run', () => {
     await expect.poll(() => owned.engine.readLogs(referenceTo(id)), { timeout: 5_000 }).toHaveLength(2);
   });
 
+  test('is told of during a call that is held until its end', async () => {
+    const heard = Promise.withResolvers<void>();
+    owned.startWorker(
+      anUpstream({
+        async start(run) {
+          for (const partialText of ['Once', 'Once upon']) run.tell({ partialText });
+          await heard.promise;
+          run.tell({ logs: ['a'], partialText: 'Once upon a' });
+          return { kind: 'finished', output: { media: [], text: 'Once upon a time' } };
+        },
+      }),
+    );
+    const id = await submit();
+    const events: JobEvent[] = [];
+    for await (const event of owned.engine.follow(referenceTo(id), 0, AbortSignal.timeout(LONG_MS))) {
+      events.push(event);
+      if (event.type === 'partial') heard.resolve();
+    }
+    expect([textsOf(events).join(''), linesOf(events)]).toEqual(['Once upon a', ['a']]);
+    expect(typesOf(events).at(-1)).toBe('COMPLETED');
+  });
+
   test('that fails has its last lines told before its end', async () => {
     const broken = new TerminalError('out of paint');
     broken.logs = ['a', 'b', 'the reason'];

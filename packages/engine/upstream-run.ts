@@ -18,12 +18,14 @@ export interface UpstreamRunOptions {
   /** Of the address for the upstream's own calls; undefined where it shall make none. */
   readonly callbackUrl?: string | undefined;
   readonly signal: AbortSignal;
+  /** Takes what the run tells meanwhile; unless given, nobody hears it. */
+  readonly tell?: Run['tell'];
 }
 
 /** @throws TerminalError when the model or its route is gone, or its mapping refuses what it accepted before. */
 export async function makeUpstreamRun(
   { assets, clock }: Pick<EngineContext, 'assets' | 'clock'>,
-  { catalog, job, callbackUrl, signal }: UpstreamRunOptions,
+  { catalog, job, callbackUrl, signal, tell = () => {} }: UpstreamRunOptions,
 ): Promise<Run> {
   const model = catalog.find(job.model);
   if (!model) throw new TerminalError(`The model ${job.model} is no longer in the catalog.`);
@@ -40,6 +42,7 @@ export async function makeUpstreamRun(
     ...(callbackUrl !== undefined && { callbackUrl }),
     signal,
     clock,
+    tell,
     storeFile: (file) => assets.store(job.id, file),
   };
 }

@@ -15,6 +15,8 @@ export interface Call {
   readonly timeoutMs?: number;
   /** True for the call that starts a run: when its answer does not come, the upstream may run it all the same, and the error says so. */
   readonly startsRun?: boolean;
+  /** Given every part of the answer as it comes, unpacked. It must not throw, nor keep the bytes. */
+  readonly onPart?: (bytes: Uint8Array) => void;
   /** Bytes of the answer, unpacked; 10 MB unless given. */
   readonly bytesMax?: number;
   readonly signal: AbortSignal;
@@ -46,6 +48,7 @@ export async function call({
   timeoutMs = TIMEOUT_MS,
   bytesMax = BYTES_MAX,
   startsRun = false,
+  onPart,
   signal,
   clock,
 }: Call): Promise<CallAnswer> {
@@ -64,7 +67,7 @@ export async function call({
       ...(json !== undefined && { body: JSON.stringify(json) }),
       signal: AbortSignal.any([signal, over.signal]),
     });
-    const bytes = await readAtMost(response, bytesMax);
+    const bytes = await readAtMost(response, bytesMax, onPart);
     return {
       status: response.status,
       header: (name) => response.headers.get(name) ?? undefined,
@@ -162,7 +165,7 @@ function isUnsent(error: unknown): boolean {
  * All of the answer, as long as it is small enough; what is announced to be too large is not read at all. An error whose body is too large is
  * still that error, without its words.
  */
-async function readAtMost(response: Response, bytesMax: number): Promise<Uint8Array> {
+async function readAtMost(response: Response, bytesMax: number, onPart?: (bytes: Uint8Array) => void): Promise<Uint8Array> {
   const parts: Uint8Array[] = [];
   let bytes = Number(response.headers.get('content-length') ?? 0) > bytesMax ? Number.POSITIVE_INFINITY : 0;
   if (bytes > bytesMax) await response.body?.cancel();
@@ -171,6 +174,7 @@ async function readAtMost(response: Response, bytesMax: number): Promise<Uint8Ar
       bytes += part.byteLength;
       if (bytes > bytesMax) break;
       parts.push(part);
+      onPart?.(part);
     }
   }
   if (bytes <= bytesMax) return Buffer.concat(parts);

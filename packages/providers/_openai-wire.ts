@@ -15,6 +15,7 @@ import {
   type Usage,
 } from '@claimcheck/core';
 import { type CallAnswer, call, jsonOf, objectOf, retryAfterOf } from './_call.ts';
+import { openChatStream } from './_chat-stream.ts';
 import { factsOf, secondsIn } from './_facts.ts';
 import { type Handle, readHandle } from './_handle.ts';
 import { tryLook } from './_look.ts';
@@ -28,6 +29,8 @@ export interface Vendor {
   readonly refusalCodes: ReadonlySet<string>;
   /** Codes of errors that are not the input's, whatever their status says. */
   readonly failureCodes: ReadonlySet<string>;
+  /** True where words can be had while they are written, and the answer tells the same in the end. */
+  readonly writesAlong: boolean;
   /** What an answer with a result tells of its cost. */
   usageIn(answer: JsonObject): Usage;
 }
@@ -65,6 +68,7 @@ export interface Request {
   readonly timeoutMs?: number;
   readonly bytesMax?: number;
   readonly accept?: string;
+  readonly onPart?: (bytes: Uint8Array) => void;
 }
 
 /** One call with the key; what carries a body starts a run. */
@@ -101,12 +105,13 @@ async function makePictures(vendor: Vendor, run: Run, model: string): Promise<Ou
   return { media, ...factsOf({}, vendor.usageIn(json)) };
 }
 
+/** Words are told of so often, in milliseconds, while they are written. */
+const TELL_WORDS_MS = 250;
+
 /** Has a language model answer (protocols/lumenfall.md, section 2). Like pictures, it is over with the answer. */
 async function chat(vendor: Vendor, run: Run, model: string): Promise<Output> {
   const { stream: _stream, stream_options: _options, ...parameters } = run.parameters;
-  const json = { ...parameters, model };
-  const answer = await request(vendor, run, { path: '/chat/completions', method: 'POST', json, timeoutMs: HELD_TIMEOUT_MS });
-  const completion = resultIn(vendor, readAnswer(vendor, answer));
+  const completion = resultIn(vendor, await readCompletion(vendor, run, { ...parameters, model }));
   const choices = (Array.isArray(completion.choices) ? completion.choices : []).filter(isJsonObject);
   const messages = choices.map(({ message }) => (isJsonObject(message) ? message : {}));
   const texts = messages.map(({ content }) => wordsIn(content)).filter((text) => text !== '');
@@ -121,6 +126,37 @@ async function chat(vendor: Vendor, run: Run, model: string): Promise<Output> {
   // Instead of words, such as calls of tools.
   if (messages.some(({ tool_calls: calls }) => Array.isArray(calls))) return { media: [], json: messages[0] ?? null, ...facts };
   throw new TerminalError('The provider answered without words.');
+}
+
+/** The answer of the model, whose words are told of as they are written, where it writes no more than words. */
+async function readCompletion(vendor: Vendor, run: Run, json: JsonObject): Promise<JsonObject> {
+  const asked = { path: '/chat/completions', method: 'POST', timeoutMs: HELD_TIMEOUT_MS } as const;
+  if (vendor.writesAlong && json.tools === undefined && json.functions === undefined && (json.n ?? 1) === 1) {
+    const stream = openChatStream();
+    let toldAt = run.clock.now();
+    const onPart = (bytes: Uint8Array): void => {
+      stream.read(bytes);
+      const now = run.clock.now();
+      if (stream.text === '' || now - toldAt < TELL_WORDS_MS) return;
+      toldAt = now;
+      run.tell({ partialText: stream.text });
+    };
+    const streamed = { ...json, stream: true, stream_options: { include_usage: true } };
+    const answer = await request(vendor, run, { ...asked, json: streamed, onPart });
+    if (answer.status < 300 && /^text\/event-stream\b/i.test(answer.header('content-type') ?? '')) {
+      const completion = stream.answer();
+      if (completion) return completion;
+      throw new RetryableError("The provider's answer broke off.", { mayHaveStarted: true });
+    }
+    if (!refusesToStream(answer)) return readAnswer(vendor, answer);
+  }
+  return readAnswer(vendor, await request(vendor, run, { ...asked, json }));
+}
+
+/** Some models, accounts and gateways answer in one piece only, and name the member that they do not take. Nothing was made then. */
+function refusesToStream({ status, json }: CallAnswer): boolean {
+  const { param } = isJsonObject(json) && isJsonObject(json.error) ? json.error : {};
+  return status === 400 && typeof param === 'string' && /^stream(_options)?\b/.test(param);
 }
 
 /** Text, or the pieces that some models answer in. */

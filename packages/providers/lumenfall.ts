@@ -67,7 +67,8 @@ const lumenfall: Provider<z.infer<typeof settings>> = {
     if (!key) return { off: 'LUMENFALL_API_KEY is not set' };
     // Sheet, section 11.
     const [refusalCodes, failureCodes] = [new Set(['CONTENT_POLICY_VIOLATION']), new Set(['UPSTREAM_ERROR'])];
-    const vendor: Vendor = { key, baseUrl, refusalCodes, failureCodes, usageIn };
+    // In pieces an answer does not tell its cost, as far as is known.
+    const vendor: Vendor = { key, baseUrl, refusalCodes, failureCodes, writesAlong: false, usageIn };
     const secrets = keepCallbackKeys((clock) => readSecret(vendor, clock));
     // Not idempotent as a whole: the vendor recognises videos that it was asked for before (sheet, section 9), but not pictures.
     return {

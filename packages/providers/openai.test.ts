@@ -11,6 +11,8 @@ const HANDLE = { id: 'video_1', startedAt: 0 };
 const FOX = { prompt: 'a fox' };
 const MESSAGES = { messages: [{ role: 'user', content: 'hello there fox' }] };
 
+const STREAMED = { stream: true, stream_options: { include_usage: true } };
+
 const vendor = {
   provider: openai,
   simulator,
@@ -55,7 +57,7 @@ const texts: Subject = {
   title: 'openai, words',
   model: 'chat:gpt-5-mini',
   parameters: MESSAGES,
-  sent: sent('/chat/completions', { model: 'gpt-5-mini', ...MESSAGES }),
+  sent: sent('/chat/completions', { model: 'gpt-5-mini', ...MESSAGES, ...STREAMED }),
   made: () => ({ media: [], text: 'You said: hello there fox', usage: { inputTokens: 3, outputTokens: 5 } }),
   words: { fail: 'The model failed.', refuse: 'I cannot help with that.' },
   unknownModel: 'chat:unknown-1',
@@ -166,10 +168,50 @@ describe('words', () => {
   const chat = (parameters: JsonObject = MESSAGES, model = 'chat:gpt-5-mini') => bench.run({ parameters, model });
   const answered = async (body: JsonObject) => (await answering({ body })).start(chat());
 
-  test('are asked for in one piece', async () => {
-    const { upstream, vendor: simulated } = await bench.simulate();
-    await upstream.start(chat({ ...MESSAGES, temperature: 0, stream: true, stream_options: {} }));
-    expect(simulated.requests[0]?.body).toEqual({ model: 'gpt-5-mini', ...MESSAGES, temperature: 0 });
+  test('are told of as they are written, and are the same in the end', async () => {
+    const { upstream, vendor: simulated } = await bench.simulate({ runMs: 1_000 });
+    const { run, told } = bench.testRun({ parameters: { ...MESSAGES, temperature: 0, stream: false }, model: 'chat:gpt-5-mini' });
+    expect(await upstream.start(run)).toEqual({
+      kind: 'finished',
+      output: { media: [], text: 'You said: hello there fox', usage: { inputTokens: 3, outputTokens: 5 } },
+    });
+    const texts = told.map(({ partialText }) => partialText ?? '');
+    expect(texts.length).toBeGreaterThan(0);
+    expect(texts.every((text, index) => text.startsWith(texts[index - 1] ?? 'You ') && 'You said: hello there fox'.startsWith(text))).toBe(
+      true,
+    );
+    expect(simulated.requests[0]?.body).toEqual({ model: 'gpt-5-mini', ...MESSAGES, temperature: 0, ...STREAMED });
+  });
+
+  test.each<JsonObject>([{ tools: [{ type: 'function' }] }, { functions: [{}] }, { n: 2 }])(
+    'with %j are asked for in one piece',
+    async (more) => {
+      const { upstream, vendor: simulated } = await bench.simulate();
+      await upstream.start(chat({ ...MESSAGES, ...more, stream: true, stream_options: {} }));
+      expect(simulated.requests.map(({ body }) => body)).toEqual([{ model: 'gpt-5-mini', ...MESSAGES, ...more }]);
+    },
+  );
+
+  test.each(['stream', 'stream_options'])(
+    'that the vendor does not give in pieces, for the sake of %s, are asked for in one',
+    async (param) => {
+      const refused = { error: { message: 'Your organization must be verified to stream this model.', param, code: 'unsupported_value' } };
+      const { upstream, requests } = await bench.against(
+        { status: 400, body: refused },
+        { body: { choices: [{ message: { content: 'Hi' } }] } },
+      );
+      expect(await upstream.start(chat())).toMatchObject({ output: { text: 'Hi' } });
+      expect(requests.map(({ body }) => body)).toEqual([
+        { model: 'gpt-5-mini', ...MESSAGES, ...STREAMED },
+        { model: 'gpt-5-mini', ...MESSAGES },
+      ]);
+    },
+  );
+
+  test('that break off between two pieces may have been paid for', async () => {
+    const body = Buffer.from('data: {"choices":[{"delta":{"content":"Once"}}]}\n\n');
+    const { upstream } = await bench.against({ headers: { 'content-type': 'text/event-stream' }, body });
+    expect(await errorOf(upstream.start(chat()))).toMatchObject({ name: 'RetryableError', mayHaveStarted: true });
   });
 
   test('in pieces, or of several choices, are one text', async () => {

@@ -8,6 +8,7 @@
  *   401, 402, 403, 404 and an account that cannot pay. Tried again: 408, 409, 429 after `Retry-After`, 5xx (section 8).
  * - Videos are resumed by id, and a look that fails is made again. Pictures and words cannot be: they are over with the answer.
  * - Videos are cancelled by DELETE. Progress is their percent; no logs. Nothing is told of by callback: webhooks are set up per account.
+ *   Words are told of while they are written, where the model and the account may.
  * - Submitted twice it is made twice: the vendor's clients send no idempotency key either (section 1).
  * - Hosts: calls go to `OPENAI_BASE_URL` only. Videos are fetched with the key and stored; pictures are links, or base64, which is stored.
  * - The vendor's client sends a submission up to three times by itself (section 8), and gateways differ from its types.
@@ -61,7 +62,14 @@ const openai: Provider<z.infer<typeof settings>> = {
     if (!key) return { off: 'OPENAI_API_KEY is not set' };
     // The first is what pictures of the DALL-E family are refused by, the second is that of the GPT models and of videos.
     const refusalCodes = new Set(['content_policy_violation', 'moderation_blocked']);
-    const vendor: Vendor = { key, baseUrl, refusalCodes, failureCodes: new Set(), usageIn: ({ usage }) => tokensIn(usage) };
+    const vendor: Vendor = {
+      key,
+      baseUrl,
+      refusalCodes,
+      failureCodes: new Set(),
+      writesAlong: true,
+      usageIn: ({ usage }) => tokensIn(usage),
+    };
     return {
       // Each may hold an answer of megabytes of base64 while it is read.
       concurrency: 50,

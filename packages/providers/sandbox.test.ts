@@ -29,6 +29,7 @@ function prepareRun(parameters: JsonObject, given: Partial<Pick<Run, 'attempt' |
     idempotencyKey: 'key',
     signal: new AbortController().signal,
     ...given,
+    tell: () => expect.unreachable('The sandbox tells by steps.'),
     clock: { now: () => now, sleep: () => Promise.reject(new Error('The sandbox may not sleep.')) },
     async storeFile(file) {
       files.push(file);

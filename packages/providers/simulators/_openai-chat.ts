@@ -3,6 +3,20 @@ import { type Fields, isFields } from './_openai-form.ts';
 
 export const REFUSAL = 'I cannot help with that.';
 
+/** The same in pieces, word by word, as `data:` lines are written of. */
+export function piecesOf({ choices: [choice], usage, ...common }: NonNullable<ReturnType<typeof completionOf>>): readonly string[] {
+  const { content, refusal } = choice?.message ?? { content: null, refusal: null };
+  const deltas = content === null ? [{ refusal }] : content.split(/(?<=\s)/).map((word) => ({ content: word }));
+  const piece = (choices: readonly object[], of: object | null) =>
+    JSON.stringify({ ...common, object: 'chat.completion.chunk', choices, usage: of });
+  return [
+    ...deltas.map((delta) => piece([{ index: 0, delta, finish_reason: null }], null)),
+    piece([{ index: 0, delta: {}, finish_reason: 'stop' }], null),
+    piece([], usage),
+    '[DONE]',
+  ];
+}
+
 /** Undefined for a request without messages. */
 export function completionOf({ model, messages }: Fields, id: string, created: number, isRefused = false) {
   const last: unknown = Array.isArray(messages) ? messages.at(-1) : undefined;

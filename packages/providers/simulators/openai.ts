@@ -7,7 +7,7 @@ import { randomBytes } from 'node:crypto';
 import type { ServerResponse } from 'node:http';
 import { systemClock } from '@claimcheck/core';
 import { answerBytes, answerFirst, answerHalf, answerServed, type Desk, type ErrorStyle, keep, PNG, simulate } from './_desk.ts';
-import { completionOf } from './_openai-chat.ts';
+import { completionOf, piecesOf } from './_openai-chat.ts';
 import { type Fields, fieldsOf, isFields } from './_openai-form.ts';
 import { answerJson, type Handler, type SimulatedRequest, type Simulator } from './simulator.ts';
 
@@ -110,9 +110,23 @@ function openApi(desk: Desk): Handler {
       return answerJson(response, 404, errorBody(`The model '${model}' does not exist.`, 'invalid_request_error', 'model_not_found'));
     }
     desk.countRun();
+    const isFailing = faults.take('fail');
+    if (fields.stream === true && !isFailing) return writePieces(response, piecesOf(completion));
     await systemClock.sleep(runMs, desk.closed);
-    if (faults.take('fail')) return answerFailure(response);
+    if (isFailing) return answerFailure(response);
     answerServed(desk, response, 200, completion);
+  }
+
+  /** Over the time of a run. Half of them when that is due. */
+  async function writePieces(response: ServerResponse, pieces: readonly string[]): Promise<void> {
+    const isTruncated = faults.take('truncated');
+    response.writeHead(200, { 'content-type': 'text/event-stream; charset=utf-8' });
+    for (const [index, piece] of pieces.entries()) {
+      if (isTruncated && index >= pieces.length / 2) return void response.destroy();
+      await systemClock.sleep(runMs / pieces.length, desk.closed);
+      response.write(`data: ${piece}\n\n`);
+    }
+    response.end();
   }
 
   async function makeVideo(request: SimulatedRequest, response: ServerResponse): Promise<void> {

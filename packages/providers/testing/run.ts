@@ -5,11 +5,14 @@ export interface TestRun {
   readonly run: Run;
   /** What the adapter stored, oldest first. */
   readonly files: readonly ProducedFile[];
+  /** What the adapter told of during calls, oldest first. */
+  readonly told: readonly Parameters<Run['tell']>[0][];
 }
 
 /** A first attempt; what a test is about is given. Files are stored as `file-1`, `file-2` and so on. */
 export function aRun(parameters: JsonObject, given: Partial<Omit<Run, 'parameters' | 'storeFile'>> = {}): TestRun {
   const files: ProducedFile[] = [];
+  const told: Parameters<Run['tell']>[0][] = [];
   const run: Run = {
     jobId: '0197a1b2-0000-7000-8000-000000000001',
     attempt: 1,
@@ -18,6 +21,7 @@ export function aRun(parameters: JsonObject, given: Partial<Omit<Run, 'parameter
     idempotencyKey: '0197a1b2-0000-7000-8000-000000000001-provider',
     signal: new AbortController().signal,
     clock: systemClock,
+    tell: (news) => told.push(news),
     ...given,
     parameters,
     async storeFile(file) {
@@ -26,7 +30,7 @@ export function aRun(parameters: JsonObject, given: Partial<Omit<Run, 'parameter
       return { location: { asset: `file-${files.length}` }, contentType, fileName, width, height, bytes: bytes.length };
     },
   };
-  return { run, files };
+  return { run, files, told };
 }
 
 /** Starts a run and checks it until it has finished, without the waits that the adapter asks for: a simulator does not mind. */
