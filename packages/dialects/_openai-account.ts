@@ -1,13 +1,20 @@
 /** Lumenfall's own objects: quotes, the balance and the log of requests (protocols/lumenfall.md, sections 6 and 12). */
-import type { Answer, Failure, Job, JobFilter, JobPage, Quote, State, WireRequest } from '@claimcheck/core';
+import {
+  type Answer,
+  type Failure,
+  type Job,
+  type JobFilter,
+  type JobPage,
+  type Quote,
+  readQuery,
+  type State,
+  type WireRequest,
+} from '@claimcheck/core';
+import type { z } from 'zod';
 import { failureBody } from './_openai-errors.ts';
-import { costOf, metadataOf } from './_openai-facts.ts';
-import { ID_PREFIXES, type PageQuery, pageQuery, queryFlag, refusal } from './_openai-requests.ts';
-
-/** @throws AppError for anything but true and false: a request that was meant as a question must not cost money. */
-export function isDryRun(request: WireRequest): boolean {
-  return queryFlag(request, 'dryRun');
-}
+import { costOf, metadataOf, type RequestStatus } from './_openai-facts.ts';
+import { requestsQuery } from './_openai-queries.ts';
+import { ID_PREFIXES } from './_openai-requests.ts';
 
 /** Nobody knows the price of a model whose route has none: then nothing is estimated. */
 export function quoteAnswer({ model, route, usd }: Quote): Answer {
@@ -48,53 +55,28 @@ const STATES = {
   upstream_failure: 'FAILED',
   rejected: 'FAILED',
   cancelled: 'CANCELLED',
-} as const satisfies Record<string, State>;
-type Status = keyof typeof STATES;
+} as const satisfies Record<RequestStatus, State>;
 
 const REJECTED: ReadonlySet<Failure['code']> = new Set(['content_refused', 'invalid_input']);
 
-function statusOf({ state, failure }: Job): Status {
+function statusOf({ state, failure }: Job): RequestStatus {
   if (state === 'FAILED') return failure && REJECTED.has(failure.code) ? 'rejected' : 'upstream_failure';
   return ({ QUEUED: 'pending', PROCESSING: 'processing', COMPLETED: 'completed', CANCELLED: 'cancelled' } as const)[state];
 }
 
-/** @throws AppError that names what a list cannot be narrowed by here. */
-export function requestListQuery(request: WireRequest): PageQuery & JobFilter {
-  const page = pageQuery(request, {
-    after: 'starting_after',
-    refused: { ending_before: undefined, key_id: undefined, summary: 'false' },
-  });
-  const status = wantedStatus(request);
-  const [createdAfter, createdBefore] = [instantIn(request, 'created_after'), instantIn(request, 'created_before')];
+export type RequestsQuery = z.output<typeof requestsQuery>;
+
+export function requestFilter({ status, created_after: createdAfter, created_before: createdBefore }: RequestsQuery): JobFilter {
   return {
-    ...page,
     ...(status !== undefined && { state: STATES[status] }),
     ...(createdAfter && { createdAfter }),
     ...(createdBefore && { createdBefore }),
   };
 }
 
-/** Of days and instants as the list itself writes them. A day begins in UTC. @throws AppError for anything else. */
-function instantIn({ query }: WireRequest, name: string): Date | undefined {
-  const text = query.get(name);
-  if (text === null) return undefined;
-  const instant = new Date(/^\d{4}-\d\d-\d\d(T[\d:.]{5,12}(Z|[+-]\d\d:\d\d))?$/.test(text) ? text : Number.NaN);
-  if (!Number.isNaN(instant.getTime())) return instant;
-  throw refusal([{ pointer: `/${name}`, message: 'must be a day or an instant in UTC, such as 2026-01-31 or 2026-01-31T12:00:00Z' }]);
-}
-
-/** @throws AppError for a status that there is not. */
-function wantedStatus({ query }: WireRequest): Status | undefined {
-  const text = query.get('status');
-  if (text === null) return undefined;
-  const status = (Object.keys(STATES) as Status[]).find((known) => known === text);
-  if (status === undefined) throw refusal([{ pointer: '/status', message: `must be one of ${Object.keys(STATES).join(', ')}` }]);
-  return status;
-}
-
 /** Of the two kinds of failure a page may hold fewer than asked for; the next page is told all the same. */
 export function requestListAnswer({ jobs, nextCursor }: JobPage, request: WireRequest): Answer {
-  const status = wantedStatus(request);
+  const { status } = readQuery(request, requestsQuery);
   const data = jobs.filter((job) => status === undefined || statusOf(job) === status).map(requestBody);
   return json({
     object: 'list',

@@ -89,3 +89,7 @@ export function wordsOf({ text, json, media }: Output, baseUrl: string): string 
 export function typedEvent(type: string, data: Readonly<Record<string, unknown>>): ServerSentEvent {
   return { event: type, data: { type, ...data } };
 }
+
+/** Protocols/lumenfall.md, section 12. */
+export const REQUEST_STATUSES = ['pending', 'processing', 'completed', 'upstream_failure', 'rejected', 'cancelled'] as const;
+export type RequestStatus = (typeof REQUEST_STATUSES)[number];

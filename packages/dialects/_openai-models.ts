@@ -1,7 +1,7 @@
 /** The catalog as both vendors list it (protocols/openai.md, section 5; lumenfall.md, section 8). */
-import { type Answer, isJsonObject, type ModelListing, type WireRequest } from '@claimcheck/core';
+import { type Answer, isJsonObject, type ModelListing, readQuery, type WireRequest } from '@claimcheck/core';
 import { PICTURES } from './_openai-images.ts';
-import { queryFlag } from './_openai-requests.ts';
+import { modelQuery } from './_openai-queries.ts';
 
 /** The vendors tell when a model was made, which nobody knows of a file. */
 const CREATED = 0;
@@ -12,13 +12,8 @@ export function modelList(listings: readonly ModelListing[]): Answer {
 
 /** With `?schema=true` and the schema of its parameters. */
 export function modelAnswer(listing: ModelListing, request: WireRequest): Answer {
-  const schema = wantsSchema(request) && { parameters: listing.model.parameters };
+  const schema = readQuery(request, modelQuery).schema && { parameters: listing.model.parameters };
   return { status: 200, body: { kind: 'json', value: { ...modelBody(listing), ...schema } } };
-}
-
-/** @throws AppError for anything but true and false. */
-export function wantsSchema(request: WireRequest): boolean {
-  return queryFlag(request, 'schema');
 }
 
 function modelBody({ model, routes }: ModelListing) {

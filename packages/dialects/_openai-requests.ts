@@ -2,7 +2,6 @@
 import {
   AppError,
   type ExactJson,
-  isId,
   isJsonObject,
   type JsonObject,
   type JsonText,
@@ -28,7 +27,8 @@ export function jobIdOf(request: WireRequest): string {
   return withoutPrefix(request.params.id ?? '');
 }
 
-function withoutPrefix(id: string): string {
+/** The id of a job, of whichever of its objects. */
+export function withoutPrefix(id: string): string {
   const prefix = Object.values(ID_PREFIXES).find((known) => id.startsWith(known));
   return prefix === undefined ? id : id.slice(prefix.length);
 }
@@ -47,20 +47,6 @@ export function flagIn(request: WireRequest, name: string): boolean {
   throw refusal([{ pointer: `/${name}`, message: 'must be true or false' }]);
 }
 
-/** The same of the address line. @throws AppError */
-export function queryFlag({ query }: WireRequest, name: string): boolean {
-  const text = query.get(name) ?? 'false';
-  if (text === 'true' || text === '1') return true;
-  if (text === 'false' || text === '0') return false;
-  throw refusal([{ pointer: `/${name}`, message: 'must be true or false' }]);
-}
-
-/**
- * Clients ask by this header for a recorded answer, or for one that is made up (protocols/lumenfall.md, section 13): to run the request for money
- * would be the opposite.
- */
-const REPLAY = 'x-lumenfall-replay';
-
 type SubmissionOptions = Pick<SubmitOperation, 'fit' | 'wait' | 'webhookMember'>;
 
 /** Every member but `model` is handed to `fit`. @throws AppError when no model is named. */
@@ -69,18 +55,13 @@ export function submission(request: WireRequest, options: SubmissionOptions): Su
   if (typeof model !== 'string' || model === '') {
     throw refusal([{ pointer: '/model', message: 'must name a model; GET /openai/v1/models lists them' }]);
   }
-  if ((request.header(REPLAY) ?? 'off') !== 'off') {
-    throw new AppError(
-      'invalid_request',
-      `The header ${REPLAY} cannot be honoured, because no answers are recorded here: leave it out, or say off.`,
-    );
-  }
   const members = request.body ? membersOf(request.body.text) : new Map<string, JsonText>();
   members.delete('model');
   const idempotencyKey = request.header('idempotency-key') ?? idempotencyKeyIn(request);
   return {
     kind: 'submit',
     model,
+    modelPointer: '/model',
     parameters: documentOf(members),
     ...(request.isForm && { isText: true }),
     ...(idempotencyKey !== undefined && { idempotencyKey }),
@@ -101,41 +82,6 @@ const IDEMPOTENCY_KEY_CHARACTERS_MAX = 256;
 export function documentOf(members: Iterable<readonly [string, JsonText]>): ExactJson {
   const text = objectFrom(members);
   return { text, value: JSON.parse(text) };
-}
-
-export interface PageQuery {
-  readonly limit: number;
-  readonly cursor?: string;
-}
-
-export interface PageNames {
-  /** Holds the id behind which the page starts. */
-  readonly after: string;
-  /** Parameters that cannot be honoured, unless they have the value that says what is done anyway. */
-  readonly refused: Readonly<Record<string, string | undefined>>;
-}
-
-const LIMIT_DEFAULT = 20;
-const LIMIT_MAX = 100;
-
-/** @throws AppError that lists everything which is wrong. */
-export function pageQuery({ query }: WireRequest, { after, refused }: PageNames): PageQuery {
-  const problems: Problem[] = [];
-  const limitText = query.get('limit');
-  const limit = limitText === null ? LIMIT_DEFAULT : Number(/^\d{1,4}$/.exec(limitText)?.[0]);
-  if (!(limit >= 1 && limit <= LIMIT_MAX)) problems.push({ pointer: '/limit', message: `must be a whole number from 1 to ${LIMIT_MAX}` });
-  for (const [name, usual] of Object.entries(refused)) {
-    const given = query.get(name);
-    if (given === null || given === usual) continue;
-    problems.push({
-      pointer: `/${name}`,
-      message: usual === undefined ? 'is not supported here: leave it out' : `can only be ${usual} here`,
-    });
-  }
-  const cursor = withoutPrefix(query.get(after) ?? '');
-  if (cursor !== '' && !isId(cursor)) problems.push({ pointer: `/${after}`, message: 'must be an id that a list has told' });
-  if (problems.length > 0) throw refusal(problems);
-  return { limit, ...(cursor !== '' && { cursor }) };
 }
 
 export function refusal(problems: readonly Problem[]): AppError {

@@ -1,7 +1,6 @@
 /** Responses: a job's answer as a list of items, in the background, held, or as a stream that can be resumed (protocols/openai.md, section 7). */
 import {
   type Answer,
-  AppError,
   type Followed,
   isJsonObject,
   isTerminal,
@@ -173,15 +172,6 @@ function pictureItem(job: Job, media: Media, index: number, baseUrl: string) {
     ...(sizeOf(media) !== undefined && { size: sizeOf(media) }),
     url: mediaUrl(media, baseUrl),
   };
-}
-
-/** What a stream resumes behind; -1 for one that starts at its beginning. @throws AppError. */
-export function startingAfter({ query }: WireRequest): number {
-  const text = query.get('starting_after');
-  if (text === null) return -1;
-  if (/^\d{1,9}$/.test(text)) return Number(text);
-  const message = 'must be the sequence_number of an event';
-  throw new AppError('invalid_parameters', `starting_after ${message}.`, { problems: [{ pointer: '/starting_after', message }] });
 }
 
 /**

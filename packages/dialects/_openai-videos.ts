@@ -1,14 +1,5 @@
 /** Videos, the vendor's jobs: the object, its list and its webhook (protocols/openai.md, section 6; lumenfall.md, sections 9 and 10). */
-import {
-  type Answer,
-  AppError,
-  type Job,
-  type JobPage,
-  mediaUrl,
-  type State,
-  type WebhookMessage,
-  type WireRequest,
-} from '@claimcheck/core';
+import { type Answer, AppError, type Job, type JobPage, mediaUrl, type State, type WebhookMessage } from '@claimcheck/core';
 import { failureBody } from './_openai-errors.ts';
 import { inputOf, metadataOf, NO_OUTPUT, sizeOf, unixSeconds } from './_openai-facts.ts';
 import { count, fitter, isEmpty, LABELS, refused, renamed, size } from './_openai-fit.ts';
@@ -98,12 +89,7 @@ export function videoList({ jobs, nextCursor }: JobPage, baseUrl: string) {
 }
 
 /** The file itself. @throws AppError when there is none, or not yet. */
-export function contentAnswer(job: Job, { query }: WireRequest): Answer {
-  const variant = query.get('variant') ?? 'video';
-  if (variant !== 'video') {
-    const message = `variant must be video: nothing else is kept, ${JSON.stringify(variant)} neither.`;
-    throw new AppError('invalid_parameters', message, { problems: [{ pointer: '/variant', message: 'must be video' }] });
-  }
+export function contentAnswer(job: Job): Answer {
   const id = `${ID_PREFIXES.video}${job.id}`;
   const [first] = job.output?.media ?? [];
   if (job.state === 'QUEUED' || job.state === 'PROCESSING') {

@@ -13,17 +13,31 @@ import {
   type Followed,
   type Job,
   on,
+  readQuery,
   type ServerSentEvent,
   type SubmitOperation,
   type WireRequest,
 } from '@claimcheck/core';
-import { balanceAnswer, isDryRun, quoteAnswer, requestBody, requestListAnswer, requestListQuery } from './_openai-account.ts';
+import { balanceAnswer, quoteAnswer, requestBody, requestFilter, requestListAnswer } from './_openai-account.ts';
 import { chunks, completionAnswer, fitChat } from './_openai-chat.ts';
-import { encodeError } from './_openai-errors.ts';
+import { encodeError, errorSchema } from './_openai-errors.ts';
 import { fitEdit, fitGeneration, HELD_SECONDS, pictureEvents, picturesAnswer } from './_openai-images.ts';
-import { modelAnswer, modelList, wantsSchema } from './_openai-models.ts';
-import { flagIn, ID_PREFIXES, jobIdOf, pageQuery, queryFlag, submission } from './_openai-requests.ts';
-import { createdAnswer, fitResponse, isInBackground, responseAnswer, responseEvents, startingAfter } from './_openai-responses.ts';
+import { modelAnswer, modelList } from './_openai-models.ts';
+import {
+  contentQuery,
+  modelQuery,
+  refuseOtherFilters,
+  requestsQuery,
+  responseMembers,
+  responseQuery,
+  streamMembers,
+  submissionHeaders,
+  submissionQuery,
+  videoMembers,
+  videosQuery,
+} from './_openai-queries.ts';
+import { flagIn, ID_PREFIXES, jobIdOf, submission } from './_openai-requests.ts';
+import { createdAnswer, fitResponse, isInBackground, responseAnswer, responseEvents } from './_openai-responses.ts';
 import { contentAnswer, encodeWebhook, fitVideo, videoBody, videoList } from './_openai-videos.ts';
 
 const HELD = { until: 'end', seconds: HELD_SECONDS } as const;
@@ -32,6 +46,9 @@ const HELD = { until: 'end', seconds: HELD_SECONDS } as const;
 interface SubmitLine {
   readonly path: string;
   readonly body: 'json' | 'json or form';
+  readonly summary: string;
+  /** What is said of the body in the description of the API. */
+  readonly ownMembers: DialectRoute['ownMembers'];
   readonly decode: (request: WireRequest) => SubmitOperation;
   readonly encode: (job: Job, request: WireRequest) => Answer;
   /** What is sent for `stream: true`; without it that is refused. */
@@ -39,8 +56,9 @@ interface SubmitLine {
 }
 
 /** One line for the three things that the same address can be asked for: the result, a stream of it, and its price. */
-function submitLine({ path, body, decode, encode, events }: SubmitLine): DialectRoute {
-  const line = { method: 'POST', path, body } as const;
+function submitLine({ path, body, summary, ownMembers, decode, encode, events }: SubmitLine): DialectRoute {
+  const schemas = { query: submissionQuery, headers: submissionHeaders, ...(ownMembers && { ownMembers }) };
+  const line = { method: 'POST', path, body, summary, ...schemas } as const;
   const result = on('submit', { ...line, decode, encode });
   const quote = on('quote', {
     ...line,
@@ -58,7 +76,7 @@ function submitLine({ path, body, decode, encode, events }: SubmitLine): Dialect
       encode: (followed, request) => eventsAnswer(events(followed, request)),
     });
   const chosen = (request: WireRequest): DialectRoute => {
-    if (isDryRun(request)) return quote;
+    if (readQuery(request, submissionQuery).dryRun) return quote;
     if (!flagIn(request, 'stream')) return result;
     if (stream) return stream;
     const message = 'must be false: this endpoint has no stream';
@@ -82,6 +100,7 @@ function absent(method: DialectRoute['method'], path: string): DialectRoute {
     method,
     path,
     body: 'none',
+    summary: "Not implemented: it is about the vendor's accounts, or no job.",
     decode: () => ({ kind: 'readCaller' }),
     encode: () => {
       throw new AppError('not_implemented', `${method} ${path} is not implemented by this service; the README lists what is.`);
@@ -94,6 +113,8 @@ function imageLines(base: string): readonly DialectRoute[] {
     submitLine({
       path: `${base}/images/${path}`,
       body,
+      summary: 'Makes pictures, and waits for them.',
+      ownMembers: streamMembers,
       decode: (request) => submission(request, { fit, wait: HELD }),
       encode: picturesAnswer,
       events: (followed, request) => pictureEvents(followed, request, kind),
@@ -111,6 +132,8 @@ function videoLines(base: string): readonly DialectRoute[] {
     submitLine({
       path: `${base}/videos`,
       body: 'json or form',
+      summary: 'Hands in a job, and tells it as a video.',
+      ownMembers: videoMembers,
       decode: (request) => submission(request, { fit: fitVideo, webhookMember: 'webhook_url' }),
       // Lumenfall's code; OpenAI's clients take any 2xx.
       encode: videoAnswer(202),
@@ -119,7 +142,9 @@ function videoLines(base: string): readonly DialectRoute[] {
       method: 'GET',
       path: `${base}/videos`,
       body: 'none',
-      decode: (request) => ({ kind: 'list', ...pageQuery(request, { after: 'after', refused: { order: 'desc' } }) }),
+      summary: 'Lists the jobs as videos, newest first.',
+      query: videosQuery,
+      decode: (_request, { query: { limit, after } }) => ({ kind: 'list', limit, ...(after !== undefined && { cursor: after }) }),
       encode: (page, { baseUrl }) => json(videoList(page, baseUrl)),
     }),
     ...['edits', 'extensions', 'characters', ':id/remix'].map((path) => absent('POST', `${base}/videos/${path}`)),
@@ -127,6 +152,8 @@ function videoLines(base: string): readonly DialectRoute[] {
       method: 'GET',
       path: `${base}/videos/:id/content`,
       body: 'none',
+      summary: 'Sends the file.',
+      query: contentQuery,
       decode: (request) => ({ kind: 'read', id: jobIdOf(request) }),
       encode: contentAnswer,
     }),
@@ -134,6 +161,7 @@ function videoLines(base: string): readonly DialectRoute[] {
       method: 'GET',
       path: `${base}/videos/:id`,
       body: 'none',
+      summary: 'Tells a job as a video.',
       decode: (request) => ({ kind: 'read', id: jobIdOf(request) }),
       encode: videoAnswer(200),
     }),
@@ -142,6 +170,7 @@ function videoLines(base: string): readonly DialectRoute[] {
       method: 'DELETE',
       path: `${base}/videos/:id`,
       body: 'none',
+      summary: 'Cancels a job that runs, and removes one that has ended.',
       decode: (request) => ({ kind: 'discard', id: jobIdOf(request) }),
       encode: ({ id }) => json({ id: `${ID_PREFIXES.video}${id}`, object: 'video.deleted', deleted: true }),
     }),
@@ -154,6 +183,8 @@ function responseLines(base: string): readonly DialectRoute[] {
     method: 'GET',
     path,
     body: 'none',
+    summary: 'Tells a job as a response, or streams its events.',
+    query: responseQuery,
     decode: (request) => ({ kind: 'read', id: jobIdOf(request) }),
     encode: (job, { baseUrl }) => responseAnswer(job, baseUrl),
   });
@@ -161,16 +192,18 @@ function responseLines(base: string): readonly DialectRoute[] {
     method: 'GET',
     path,
     body: 'none',
-    decode: (request) => {
-      startingAfter(request);
-      return { kind: 'follow', id: jobIdOf(request), after: 0 };
+    decode: (request) => ({ kind: 'follow', id: jobIdOf(request), after: 0 }),
+    encode: (followed, request) => {
+      const { starting_after: after } = readQuery(request, responseQuery);
+      return eventsAnswer(responseEvents(followed, request.baseUrl, true, after));
     },
-    encode: (followed, request) => eventsAnswer(responseEvents(followed, request.baseUrl, true, startingAfter(request))),
   });
   return [
     submitLine({
       path: `${base}/responses`,
       body: 'json',
+      summary: 'Makes words or pictures: waits for them, or hands in a job.',
+      ownMembers: responseMembers,
       decode: (request) => submission(request, { fit: fitResponse, ...(!isInBackground(request) && { wait: HELD }) }),
       encode: createdAnswer,
       events: (followed, request) => responseEvents(followed, request.baseUrl, isInBackground(request)),
@@ -179,14 +212,16 @@ function responseLines(base: string): readonly DialectRoute[] {
       method: 'POST',
       path: `${path}/cancel`,
       body: 'none',
+      summary: 'Cancels a job.',
       decode: (request) => ({ kind: 'cancel', id: jobIdOf(request) }),
       encode: (job, { baseUrl }) => responseAnswer(job, baseUrl),
     }),
-    eitherOf(read, (request) => (queryFlag(request, 'stream') ? follow : read)),
+    eitherOf(read, (request) => (readQuery(request, responseQuery).stream ? follow : read)),
     on('purge', {
       method: 'DELETE',
       path,
       body: 'none',
+      summary: 'Removes a job, which is cancelled first.',
       decode: (request) => ({ kind: 'purge', id: jobIdOf(request) }),
       encode: ({ id }) => json({ id: `${ID_PREFIXES.response}${id}`, object: 'response', deleted: true }),
     }),
@@ -200,6 +235,7 @@ function accountLines(base: string, requestPath: string): readonly DialectRoute[
       method: 'GET',
       path: `${base}/balance`,
       body: 'none',
+      summary: 'Says that there is no money here.',
       decode: () => ({ kind: 'readCaller' }),
       encode: balanceAnswer,
     }),
@@ -207,13 +243,20 @@ function accountLines(base: string, requestPath: string): readonly DialectRoute[
       method: 'GET',
       path: `${base}/requests`,
       body: 'none',
-      decode: (request) => ({ kind: 'list', ...requestListQuery(request) }),
+      summary: 'Lists the jobs as requests, newest first.',
+      query: requestsQuery,
+      decode: (request, { query }) => {
+        refuseOtherFilters(request);
+        const { limit, starting_after: cursor } = query;
+        return { kind: 'list', limit, ...(cursor !== undefined && { cursor }), ...requestFilter(query) };
+      },
       encode: requestListAnswer,
     }),
     on('purge', {
       method: 'DELETE',
       path: `${base}/requests/:id/payloads`,
       body: 'none',
+      summary: 'Removes a job with all that it has made.',
       decode: (request) => ({ kind: 'purge', id: jobIdOf(request) }),
       encode: ({ id }) => json({ id: `${ID_PREFIXES.request}${id}`, object: 'request', deleted: true }),
     }),
@@ -221,6 +264,7 @@ function accountLines(base: string, requestPath: string): readonly DialectRoute[
       method: 'GET',
       path: `${base}${requestPath}`,
       body: 'none',
+      summary: 'Tells a job as a request.',
       decode: (request) => ({ kind: 'read', id: jobIdOf(request) }),
       encode: (job) => json(requestBody(job)),
     }),
@@ -228,6 +272,7 @@ function accountLines(base: string, requestPath: string): readonly DialectRoute[
       method: 'GET',
       path: `${base}/webhooks/secret`,
       body: 'none',
+      summary: 'Tells what webhooks are signed with.',
       decode: () => ({ kind: 'readWebhookSecret' }),
       encode: ({ secret }) => json({ key: secret }),
     }),
@@ -241,6 +286,8 @@ function chatLine(base: string): DialectRoute {
   return submitLine({
     path: `${base}/chat/completions`,
     body: 'json',
+    summary: 'Answers in words.',
+    ownMembers: streamMembers,
     decode: (request) => submission(request, { fit: fitChat, wait: HELD }),
     encode: completionAnswer,
     events: chunks,
@@ -256,6 +303,7 @@ const modelLines: readonly DialectRoute[] = [
     method: 'GET',
     path: '/openai/v1/models',
     body: 'none',
+    summary: 'Lists the models.',
     decode: () => ({ kind: 'listModels' }),
     encode: modelList,
   }),
@@ -263,10 +311,9 @@ const modelLines: readonly DialectRoute[] = [
     method: 'GET',
     path: '/openai/v1/models/:model{.+}',
     body: 'none',
-    decode: (request) => {
-      wantsSchema(request);
-      return { kind: 'readModel', name: request.params.model ?? '' };
-    },
+    summary: 'Tells a model.',
+    query: modelQuery,
+    decode: ({ params }) => ({ kind: 'readModel', name: params.model ?? '' }),
     encode: modelAnswer,
   }),
 ];
@@ -274,8 +321,15 @@ const modelLines: readonly DialectRoute[] = [
 const openai: Dialect = {
   name: 'openai',
   paths: ['/openai', ...['images', 'videos', 'responses', 'chat', 'balance', 'webhooks', 'webhook_endpoints'].map((path) => `/v1/${path}`)],
+  about: {
+    title: 'OpenAI and Lumenfall',
+    description:
+      'Pictures and words while the client waits or as a stream, videos and background responses as jobs. Set `/openai/v1` as the base URL.',
+    documentationUrl: 'https://platform.openai.com/docs/api-reference',
+  },
   routes: [...linesBelow('/openai/v1', '/requests/:id'), ...linesBelow('/v1', '/requests/:id{req_[^/]+}'), ...modelLines],
   encodeError,
+  errorSchema,
   encodeWebhook,
 };
 export default openai;
