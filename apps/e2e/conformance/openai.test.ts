@@ -579,7 +579,7 @@ describe('Lumenfall', () => {
     });
     const response = await service.request('/v1/requests?summary=true&limit=0');
     expect(response.status).toBe(400);
-    expect(await jsonOf(response)).toMatchObject({ error: { message: expect.stringMatching(/limit .* summary /) } });
+    expect(await jsonOf(response)).toMatchObject({ error: { message: expect.stringMatching(/`limit` .* `summary` /) } });
   });
 
   test('tells of paths that there are not in its own words below its own paths only', async () => {
