@@ -66,7 +66,7 @@ export function describeApi({ dialects, models }: DescribedApi): OpenApi {
 
   for (const route of OWN_ROUTES) paths.add(route.method, route.path, (parameters) => ownOperation(route, parameters, schemas));
   // As they are mounted: where two have the same line, the first answers.
-  const lines = [...others, native].flatMap((dialect) => dialect.routes.map((route) => ({ dialect, route })));
+  const lines = [...others, native].flatMap((dialect) => submissionsFirst(dialect.routes).map((route) => ({ dialect, route })));
   const narrow = lines.filter(({ route }) => isNarrow(route));
   for (const { dialect, route } of [...lines.filter((line) => !narrow.includes(line)), ...narrow]) {
     paths.add(route.method, route.path, (parameters) => operation(dialect, route, parameters, schemas));
@@ -99,6 +99,11 @@ export function describeApi({ dialects, models }: DescribedApi): OpenApi {
 const MODEL_PARAMETER = ':model{.+}';
 const isForModels = ({ operation, path }: DialectRoute) => operation === 'submit' && path.includes(MODEL_PARAMETER);
 
+/** For readers, who look for how to begin; tables have them where their wide paths may stand. */
+function submissionsFirst(routes: readonly DialectRoute[]): readonly DialectRoute[] {
+  return [...routes.filter(({ operation }) => operation === 'submit'), ...routes.filter(({ operation }) => operation !== 'submit')];
+}
+
 /** A parameter in a path. */
 interface PathParameter {
   readonly name: string;
@@ -115,9 +120,9 @@ function openPaths() {
   const ids = new Set<string>();
 
   function uniqueId(method: string, path: string): string {
-    const wanted = `${method}${path.replaceAll(/[{}]/g, '')}`.replaceAll(/[^A-Za-z0-9.-]+/g, '_');
+    const wanted = `${method}${path.replaceAll(/[{}]/g, '')}`.replaceAll(/[^A-Za-z0-9.]+/g, '-');
     let id = wanted;
-    for (let number = 2; ids.has(id); number += 1) id = `${wanted}_${number}`;
+    for (let number = 2; ids.has(id); number += 1) id = `${wanted}-${number}`;
     ids.add(id);
     return id;
   }

@@ -5,6 +5,8 @@ import { systemClock } from '@claimcheck/core';
 import postgres from 'postgres';
 import { inject } from 'vitest';
 
+export { type Program, providePrograms } from './programs.ts';
+
 export interface TestDatabase extends AsyncDisposable {
   readonly url: string;
   /** Sets the database's clock this far ahead of the real one, for everyone who uses it: what was to expire by then has expired. */
