@@ -11,6 +11,7 @@ let service: TestService;
 let url: string;
 let browser: Browser;
 let page: Page;
+let linked: Page;
 const started = new AsyncDisposableStack();
 beforeAll(async () => {
   service = started.use(await startTestService({ worker: false }));
@@ -47,21 +48,20 @@ test('shows every operation under its part, with the models that run here', asyn
   expect(await page.evaluate(`[...seen.operations]`)).toContain('operations-Models-post-v2-hidream-l1-fast');
 }, 30_000);
 
-test('opens a model with its parameters by its address', async () => {
-  const linked = await browser.open(`${url}/docs#/Models/post-v2-hidream-l1-fast`);
+test('opens a model with its parameters by its address, which may have a slash too many', async () => {
+  linked = await browser.open(`${url}/docs/#/Models/post-v2-hidream-l1-fast`);
   const text = () => linked.evaluate(`document.querySelector('#operations-Models-post-v2-hidream-l1-fast')?.innerText ?? ''`);
   await expect.poll(text, POLL).toContain('"prompt"');
   expect(await text()).toContain('Idempotency-Key');
-  expect(linked.errors).toEqual([]);
 });
 
 test('tries a route with the key that is given to it', async () => {
-  const tried = await browser.open(`${url}/docs#/claimcheck/get-v2-requests`);
+  await page.evaluate(`scrollTo(0, 0)`);
   const click = (selector: string) =>
     expect
       .poll(
         () =>
-          tried.evaluate(
+          page.evaluate(
             `(document.querySelector(${JSON.stringify(selector)})?.click(), !!document.querySelector(${JSON.stringify(selector)}))`,
           ),
         POLL,
@@ -76,20 +76,18 @@ test('tries a route with the key that is given to it', async () => {
     input.dispatchEvent(new Event('change', { bubbles: true }));
     return true;
   })()`;
-  await expect.poll(() => tried.evaluate(typed), POLL).toBe(true);
+  await expect.poll(() => page.evaluate(typed), POLL).toBe(true);
   await click('.auth-container .btn.authorize');
   await click('.auth-container .btn-done');
+  await click('#operations-claimcheck-get-v2-requests .opblock-summary-control');
   await click('#operations-claimcheck-get-v2-requests .try-out__btn');
   await click('#operations-claimcheck-get-v2-requests .btn.execute');
   const answer = `document.querySelector('#operations-claimcheck-get-v2-requests .live-responses-table')?.innerText ?? ''`;
-  await expect.poll(() => tried.evaluate(answer), POLL).toContain('next_cursor');
-  expect(tried.errors).toEqual([]);
+  await expect.poll(() => page.evaluate(answer), POLL).toContain('next_cursor');
 });
 
 test('asks no other host for anything, and has nothing to complain of', async () => {
-  const withSlash = await browser.open(`${url}/docs/`);
-  await Promise.all([page, withSlash].map(isDrawn));
-  for (const { requests, errors } of [page, withSlash]) {
+  for (const { requests, errors } of [page, linked]) {
     const elsewhere = requests.filter((address) => !address.startsWith(`${url}/`) && !address.startsWith('data:'));
     expect(elsewhere).toEqual([]);
     expect(requests).toContain(`${url}/openapi.json`);
@@ -98,7 +96,7 @@ test('asks no other host for anything, and has nothing to complain of', async ()
 });
 
 test('runs nothing that does not come from the service', async () => {
-  const { errors, evaluate } = await browser.open(`${url}/docs`);
+  const { errors, evaluate } = linked;
   const insert = `document.head.append(Object.assign(document.createElement('script'), { textContent: 'window.isInlineRun = true' }))`;
   await evaluate(`void ${insert}`);
   await expect.poll(() => errors.join(), POLL).toContain('Content Security Policy');
