@@ -190,7 +190,10 @@ describe('the examples', () => {
       .command.split('\n')
       .map((line) => line.split(': '));
     const received = headers.map(([name = '']) => [name, webhook?.headers[name]]);
-    expect(shapeOf(JSON.stringify(received))).toEqual(shapeOf(JSON.stringify(headers)));
+    // How many events a job has depends on how fast its run goes.
+    const counted = (pairs: typeof received) =>
+      pairs.map(([name = '', value = '']) => [name, name === 'webhook-sequence' ? String(value).replace(/^\d+$/, 'COUNT') : value]);
+    expect(shapeOf(JSON.stringify(counted(received)))).toEqual(shapeOf(JSON.stringify(counted(headers))));
   });
 
   test.each(blocksOf(sectionOf(README, 'Dialects')).filter(({ info }) => info === 'js'))(
