@@ -182,6 +182,14 @@ function operation(dialect: Dialect, route: DialectRoute, path: readonly PathPar
   };
 }
 
+const PRODUCTS = {
+  image: 'pictures',
+  video: 'videos',
+  audio: 'sound',
+  text: 'text',
+  json: 'data',
+} as const satisfies Record<Model['produces'], string>;
+
 function modelOperation(dialect: Dialect, route: DialectRoute, model: Model, schemas: SchemaComponents) {
   const name = componentName(model.name);
   const schema = schemas.add(name, modelSchema(model, name, route, schemas));
@@ -190,7 +198,7 @@ function modelOperation(dialect: Dialect, route: DialectRoute, model: Model, sch
     ...operation(dialect, route, [], schemas),
     tags: [MODELS_TAG],
     summary: `${model.title}: ${lowerFirst(route.summary ?? SUMMARIES.submit)}`,
-    description: `Makes ${model.produces === 'json' ? 'data' : `${model.produces}`}.${aliases}`,
+    description: `Makes ${PRODUCTS[model.produces]}.${aliases}`,
     requestBody: { required: true, content: contentOf(route.body, schema) },
   };
 }

@@ -5,7 +5,7 @@
  */
 import type { z } from 'zod';
 import type { DeliveryOperations } from './delivery.ts';
-import type { AppError } from './errors.ts';
+import { AppError } from './errors.ts';
 import type { Job, JobEvent, JobFilter, JobPage, Priority, WebhookOptions } from './job.ts';
 import type { ExactJson } from './json.ts';
 import type { Model, Route } from './model.ts';
@@ -415,3 +415,21 @@ export function on<
   };
   return { ...route, operation, decode: query || headers || members ? read : decode } as unknown as DialectRoute;
 }
+
+/** A line for what a vendor has and this service has not: told so to whoever has a key. `reason` completes "Not implemented:". */
+export function absent(method: DialectRoute['method'], path: string, reason: string): DialectRoute {
+  return on('readCaller', {
+    method,
+    path,
+    body: 'none',
+    summary: `Not implemented: ${reason}.`,
+    answers: NEVER_DONE,
+    decode: () => ({ kind: 'readCaller' }),
+    encode: (_caller, request) => {
+      throw new AppError('not_implemented', `${method} ${request.path} is not implemented by this service; the README lists what is.`);
+    },
+  });
+}
+
+/** What such lines answer, for those that find their own words. */
+export const NEVER_DONE: RouteDescription['answers'] = { 501: { description: 'Always.' } };

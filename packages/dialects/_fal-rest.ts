@@ -6,6 +6,7 @@ import {
   type Answer,
   AppError,
   type DialectRoute,
+  NEVER_DONE,
   on,
   type Upload,
   uploadedFileUrl,
@@ -87,6 +88,7 @@ export function notOffered(method: DialectRoute['method'], path: string, message
     path,
     body: 'none',
     summary: message,
+    answers: NEVER_DONE,
     decode: () => {
       throw new AppError('not_implemented', message);
     },

@@ -112,7 +112,20 @@ const routes: readonly DialectRoute[] = [
   ),
 ];
 
-const fal: Dialect = { name: 'fal', paths: ['/fal'], routes, proxy: falProxy, encodeError, encodeWebhook, signWebhook };
+const fal: Dialect = {
+  name: 'fal',
+  about: {
+    title: 'fal',
+    description: 'The queue, runs that are waited for or streamed, and files. The README says what to set in the client.',
+    documentationUrl: 'https://docs.fal.ai',
+  },
+  paths: ['/fal'],
+  routes,
+  proxy: falProxy,
+  encodeError,
+  encodeWebhook,
+  signWebhook,
+};
 export default fal;
 
 /** Of a request that was read by {@link statusQuery}. */

@@ -4,7 +4,7 @@
  *
  * Everything is served with `/v1` in front, too, as older documents have it (sheet, section 1).
  */
-import { type Answer, AppError, type Dialect, type DialectRoute, type Followed, on, type WireRequest } from '@claimcheck/core';
+import { type Answer, AppError, absent, type Dialect, type DialectRoute, type Followed, on, type WireRequest } from '@claimcheck/core';
 import { appBody, appPage } from './_inference-sh-apps.ts';
 import { answer, encodeError } from './_inference-sh-envelope.ts';
 import { announcementOf, fileBody } from './_inference-sh-files.ts';
@@ -13,18 +13,8 @@ import { oneSession, sessionList } from './_inference-sh-sessions.ts';
 import { hasSeenEnd, taskEvents, taskLines } from './_inference-sh-stream.ts';
 import { encodeWebhook, logsBody, receivedTask, statusBody, taskFiles, taskResult, timingsBody, wholeTask } from './_inference-sh-tasks.ts';
 
-/** Told to whoever has a key; the rest of the vendor's platform, or what needs more than a queue of jobs. */
-function absent(method: DialectRoute['method'], path: string): DialectRoute {
-  return on('readCaller', {
-    method,
-    path,
-    body: 'none',
-    decode: () => ({ kind: 'readCaller' }),
-    encode: (_caller, request) => {
-      throw new AppError('not_implemented', `${method} ${request.path} is not implemented by this service; the README lists what is.`);
-    },
-  });
-}
+/** The rest of the vendor's platform, or what needs more than a queue of jobs. */
+const OF_PLATFORM = "it is about the rest of the vendor's platform";
 
 function idOf({ params }: WireRequest): string {
   return params.id ?? '';
@@ -62,12 +52,32 @@ function taskLinesBelow(base: string): readonly DialectRoute[] {
           request,
         ),
     }),
-    absent('GET', `${base}/tasks/featured`),
+    absent('GET', `${base}/tasks/featured`, OF_PLATFORM),
     on('read', { ...readWithLogs, path, encode: (job, request) => answer(wholeTask(job), request) }),
-    on('read', { ...read, path: `${path}/status`, encode: (job, request) => answer(statusBody(job), request) }),
-    on('read', { ...readWithLogs, path: `${path}/logs`, encode: (job, request) => answer(logsBody(job), request) }),
-    on('read', { ...read, path: `${path}/timings`, encode: (job, request) => answer(timingsBody(job), request) }),
-    on('read', { ...read, path: `${path}/files`, encode: (job, request) => answer(filesOfRole(taskFiles(job), request), request) }),
+    on('read', {
+      ...read,
+      path: `${path}/status`,
+      summary: 'Tells where a task stands.',
+      encode: (job, request) => answer(statusBody(job), request),
+    }),
+    on('read', {
+      ...readWithLogs,
+      path: `${path}/logs`,
+      summary: 'Tells what a task has printed.',
+      encode: (job, request) => answer(logsBody(job), request),
+    }),
+    on('read', {
+      ...read,
+      path: `${path}/timings`,
+      summary: 'Tells how long the steps of a task took.',
+      encode: (job, request) => answer(timingsBody(job), request),
+    }),
+    on('read', {
+      ...read,
+      path: `${path}/files`,
+      summary: 'Lists the files that a task has made.',
+      encode: (job, request) => answer(filesOfRole(taskFiles(job), request), request),
+    }),
     on('follow', {
       method: 'GET',
       path: `${path}/stream`,
@@ -91,10 +101,10 @@ function taskLinesBelow(base: string): readonly DialectRoute[] {
       decode: (request) => ({ kind: 'purge', id: idOf(request) }),
       encode: ({ id }, request) => answer({ id, deleted: true }, request),
     }),
-    absent('GET', `${path}/telemetry`),
-    absent('DELETE', `${path}/files`),
-    absent('POST', `${path}/visibility`),
-    absent('POST', `${path}/featured`),
+    absent('GET', `${path}/telemetry`, OF_PLATFORM),
+    absent('DELETE', `${path}/files`, OF_PLATFORM),
+    absent('POST', `${path}/visibility`, OF_PLATFORM),
+    absent('POST', `${path}/featured`, OF_PLATFORM),
   ];
 }
 
@@ -171,20 +181,29 @@ function sessionLines(base: string): readonly DialectRoute[] {
       method: 'GET',
       path: `${base}/sessions`,
       body: 'none',
+      summary: 'Lists the sessions of the newest tasks.',
       decode: () => ({ kind: 'list', limit: SESSION_TASKS_MAX }),
       encode: (page, request) => answer(sessionList(page), request),
     }),
-    on('list', { ...ofSession, method: 'GET', path, encode: (page, request) => answer(oneSession(page, request), request) }),
+    on('list', {
+      ...ofSession,
+      method: 'GET',
+      path,
+      summary: 'Tells of one session.',
+      encode: (page, request) => answer(oneSession(page, request), request),
+    }),
     on('list', {
       ...ofSession,
       method: 'POST',
       path: `${path}/keepalive`,
+      summary: 'Tells of one session, which needs nothing to be kept alive.',
       encode: (page, request) => answer(oneSession(page, request), request),
     }),
     on('list', {
       ...ofSession,
       method: 'DELETE',
       path,
+      summary: 'Ends a session, of which nothing is kept; its tasks stay.',
       // Nothing is kept for a session, so nothing is left to free; its tasks stay.
       encode: (page, request) => {
         oneSession(page, request);
@@ -213,8 +232,8 @@ function appLines(base: string): readonly DialectRoute[] {
       decode: ({ params }) => ({ kind: 'readModel', name: params.name ?? '' }),
       encode: (listing, request) => answer(appBody(listing), request),
     }),
-    absent('POST', `${base}/apps`),
-    ...(['POST', 'PUT', 'DELETE'] as const).map((method) => absent(method, `${base}/apps/:name{.+}`)),
+    absent('POST', `${base}/apps`, OF_PLATFORM),
+    ...(['POST', 'PUT', 'DELETE'] as const).map((method) => absent(method, `${base}/apps/:name{.+}`, OF_PLATFORM)),
   ];
 }
 
@@ -247,13 +266,19 @@ const ABSENT = [
 
 const area = `/:area{(?:${ABSENT.join('|')})}`;
 const absentLines = [area, `${area}/:rest{.+}`].flatMap((path) =>
-  (['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] as const).map((method) => absent(method, path)),
+  (['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] as const).map((method) => absent(method, path, OF_PLATFORM)),
 );
 
 const bases = ['', '/v1'];
 
 const inferenceSh: Dialect = {
   name: 'inference-sh',
+  about: {
+    title: 'inference.sh',
+    description:
+      'Apps are run as tasks, which are followed by streams, polled and cancelled. Set the address of this service as the base URL.',
+    documentationUrl: 'https://inference.sh/docs',
+  },
   paths: [...bases.flatMap((base) => SERVED.map((name) => `${base}/${name}`)), '/v1/files', ...ABSENT.map((name) => `/${name}`)],
   routes: [
     ...bases.flatMap((base) => [...runLines(base), ...taskLinesBelow(base), ...fileLines(base), ...sessionLines(base), ...appLines(base)]),

@@ -8,6 +8,7 @@
 import {
   type Answer,
   AppError,
+  absent,
   type Dialect,
   type DialectRoute,
   type Followed,
@@ -94,19 +95,7 @@ function eitherOf(usual: DialectRoute, choose: (request: WireRequest) => Dialect
   };
 }
 
-/** What belongs to accounts of the vendor, or to features that are not jobs: told so to whoever has a key. */
-function absent(method: DialectRoute['method'], path: string): DialectRoute {
-  return on('readCaller', {
-    method,
-    path,
-    body: 'none',
-    summary: "Not implemented: it is about the vendor's accounts, or no job.",
-    decode: () => ({ kind: 'readCaller' }),
-    encode: () => {
-      throw new AppError('not_implemented', `${method} ${path} is not implemented by this service; the README lists what is.`);
-    },
-  });
-}
+const OF_ACCOUNTS = "it is about the vendor's accounts, or no job";
 
 function imageLines(base: string): readonly DialectRoute[] {
   const line = (path: string, body: SubmitLine['body'], fit: SubmitOperation['fit'], kind: 'image_generation' | 'image_edit') =>
@@ -147,7 +136,7 @@ function videoLines(base: string): readonly DialectRoute[] {
       decode: (_request, { query: { limit, after } }) => ({ kind: 'list', limit, ...(after !== undefined && { cursor: after }) }),
       encode: (page, { baseUrl }) => json(videoList(page, baseUrl)),
     }),
-    ...['edits', 'extensions', 'characters', ':id/remix'].map((path) => absent('POST', `${base}/videos/${path}`)),
+    ...['edits', 'extensions', 'characters', ':id/remix'].map((path) => absent('POST', `${base}/videos/${path}`, OF_ACCOUNTS)),
     on('read', {
       method: 'GET',
       path: `${base}/videos/:id/content`,
@@ -276,9 +265,9 @@ function accountLines(base: string, requestPath: string): readonly DialectRoute[
       decode: () => ({ kind: 'readWebhookSecret' }),
       encode: ({ secret }) => json({ key: secret }),
     }),
-    ...(['GET', 'POST'] as const).map((method) => absent(method, `${base}/webhook_endpoints`)),
-    ...(['GET', 'POST', 'DELETE'] as const).map((method) => absent(method, `${base}/webhook_endpoints/:id`)),
-    ...['rotate_secret', 'test'].map((path) => absent('POST', `${base}/webhook_endpoints/:id/${path}`)),
+    ...(['GET', 'POST'] as const).map((method) => absent(method, `${base}/webhook_endpoints`, OF_ACCOUNTS)),
+    ...(['GET', 'POST', 'DELETE'] as const).map((method) => absent(method, `${base}/webhook_endpoints/:id`, OF_ACCOUNTS)),
+    ...['rotate_secret', 'test'].map((path) => absent('POST', `${base}/webhook_endpoints/:id/${path}`, OF_ACCOUNTS)),
   ];
 }
 

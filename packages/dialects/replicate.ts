@@ -9,7 +9,7 @@
  */
 import {
   type Answer,
-  AppError,
+  absent,
   type Dialect,
   type DialectRoute,
   type Job,
@@ -31,6 +31,8 @@ import {
   waitSeconds,
 } from './_replicate-requests.ts';
 import { streamEvents } from './_replicate-stream.ts';
+
+const OF_VENDOR = "it is about the vendor's accounts, machines or trainings";
 
 /** Lines with more path behind a model's name stand before those with the name alone, which would take it for a part of that. */
 const routes: readonly DialectRoute[] = [
@@ -91,32 +93,32 @@ const routes: readonly DialectRoute[] = [
   }),
   ...fileRoutes,
   // What belongs to the vendor's accounts, its machines, and models that are made there (section 1).
-  ...(['GET', 'POST'] as const).flatMap((method) => ['trainings', 'deployments'].map((path) => absent(method, `${BASE}/${path}`))),
-  absent('GET', `${BASE}/trainings/:id`),
-  absent('POST', `${BASE}/trainings/:id/cancel`),
-  absent('POST', `${BASE}/models/:model{.+}/versions/:version/trainings`),
-  ...(['GET', 'PATCH', 'DELETE'] as const).map((method) => absent(method, `${BASE}/deployments/:owner/:name`)),
-  ...['hardware', 'account', 'collections', 'collections/:slug'].map((path) => absent('GET', `${BASE}/${path}`)),
+  ...(['GET', 'POST'] as const).flatMap((method) =>
+    ['trainings', 'deployments'].map((path) => absent(method, `${BASE}/${path}`, OF_VENDOR)),
+  ),
+  absent('GET', `${BASE}/trainings/:id`, OF_VENDOR),
+  absent('POST', `${BASE}/trainings/:id/cancel`, OF_VENDOR),
+  absent('POST', `${BASE}/models/:model{.+}/versions/:version/trainings`, OF_VENDOR),
+  ...(['GET', 'PATCH', 'DELETE'] as const).map((method) => absent(method, `${BASE}/deployments/:owner/:name`, OF_VENDOR)),
+  ...['hardware', 'account', 'collections', 'collections/:slug'].map((path) => absent('GET', `${BASE}/${path}`, OF_VENDOR)),
   ...modelRoutes,
-  absent('POST', `${BASE}/models`),
-  absent('DELETE', `${BASE}/models/:model{.+}`),
+  absent('POST', `${BASE}/models`, OF_VENDOR),
+  absent('DELETE', `${BASE}/models/:model{.+}`, OF_VENDOR),
 ];
 
-const replicate: Dialect = { name: 'replicate', paths: ['/replicate'], routes, encodeError, encodeWebhook };
+const replicate: Dialect = {
+  name: 'replicate',
+  about: {
+    title: 'Replicate',
+    description: 'Predictions with their streams, files, models, and the secret of webhooks. Set `/replicate/v1` as the base URL.',
+    documentationUrl: 'https://replicate.com/docs/reference/http',
+  },
+  paths: ['/replicate'],
+  routes,
+  encodeError,
+  encodeWebhook,
+};
 export default replicate;
-
-/** Told to whoever has a key. */
-function absent(method: DialectRoute['method'], path: string): DialectRoute {
-  return on('readCaller', {
-    method,
-    path,
-    body: 'none',
-    decode: () => ({ kind: 'readCaller' }),
-    encode: () => {
-      throw new AppError('not_implemented', `${method} ${path} is not implemented by this service; the README lists what is.`);
-    },
-  });
-}
 
 /** 201 whether or not the output is there: so it was always seen (section 3). */
 function createdAnswer(job: Job, request: WireRequest): Answer {

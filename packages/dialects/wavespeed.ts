@@ -11,7 +11,8 @@
  */
 import {
   type Answer,
-  AppError,
+  type AppError,
+  absent,
   type Dialect,
   type DialectRoute,
   isTerminal,
@@ -195,6 +196,8 @@ function modelLines(base: string): readonly DialectRoute[] {
   ];
 }
 
+const OF_ACCOUNTS = "it is about the vendor's accounts";
+
 function accountLines(base: string): readonly DialectRoute[] {
   return [
     on('readWebhookSecret', {
@@ -206,25 +209,11 @@ function accountLines(base: string): readonly DialectRoute[] {
       decode: () => ({ kind: 'readWebhookSecret' }),
       encode: ({ secret }) => success({ secret }),
     }),
-    absent('GET', `${base}/balance`),
-    absent('GET', `${base}/account/balance`),
-    absent('POST', `${base}/billings/search`),
-    absent('POST', `${base}/user/usage_stats`),
+    absent('GET', `${base}/balance`, OF_ACCOUNTS),
+    absent('GET', `${base}/account/balance`, OF_ACCOUNTS),
+    absent('POST', `${base}/billings/search`, OF_ACCOUNTS),
+    absent('POST', `${base}/user/usage_stats`, OF_ACCOUNTS),
   ];
-}
-
-/** What belongs to accounts of the vendor: told so to whoever has a key. */
-function absent(method: DialectRoute['method'], path: string): DialectRoute {
-  return on('readCaller', {
-    method,
-    path,
-    body: 'none',
-    summary: "Not implemented: it is about the vendor's accounts.",
-    decode: () => ({ kind: 'readCaller' }),
-    encode: () => {
-      throw new AppError('not_implemented', `${method} ${path} is not implemented by this service; the README lists what is.`);
-    },
-  });
 }
 
 /** Behind all others: where a model's name may stand, so may any path. */
