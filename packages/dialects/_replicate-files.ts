@@ -11,13 +11,14 @@ import {
   type WireRequest,
 } from '@claimcheck/core';
 import { BASE } from './_replicate-prediction.ts';
-import { page, pageBody, pathParameter, refusal } from './_replicate-requests.ts';
+import { page, pageBody, pageQuery, pathParameter, refusal } from './_replicate-requests.ts';
 
 export const fileRoutes: readonly DialectRoute[] = [
   on('readUpload', {
     method: 'POST',
     path: `${BASE}/files`,
     body: 'json or form',
+    summary: 'Takes a file.',
     // The vendor's clients send it as a part with a type and a file name.
     textParts: ['metadata'],
     decode: (request) => ({ kind: 'readUpload', id: uploadIn(request).id }),
@@ -27,7 +28,9 @@ export const fileRoutes: readonly DialectRoute[] = [
     method: 'GET',
     path: `${BASE}/files`,
     body: 'none',
-    decode: (request) => ({ kind: 'listUploads', ...page(request) }),
+    summary: 'Lists own files, newest first.',
+    query: pageQuery,
+    decode: (_request, { query }) => ({ kind: 'listUploads', ...page(query) }),
     encode: ({ uploads, nextCursor }, request) => {
       const files = uploads.map((upload) => fileBody(upload, request.baseUrl));
       return json(200, pageBody(files, nextCursor, request));
@@ -45,6 +48,7 @@ export const fileRoutes: readonly DialectRoute[] = [
     method: 'GET',
     path: `${BASE}/files/:id/download`,
     body: 'none',
+    summary: 'Sends the bytes of a file.',
     decode: (request) => ({ kind: 'readUpload', id: pathParameter(request, 'id') }),
     encode: ({ token, bytes }) => {
       if (bytes === undefined) throw new AppError('not_found', 'The file was announced, but its bytes have not come yet.');

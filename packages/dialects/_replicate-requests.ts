@@ -13,6 +13,7 @@ import {
   type WebhookEvent,
   type WireRequest,
 } from '@claimcheck/core';
+import { z } from 'zod';
 import { modelNameOf } from './_replicate-prediction.ts';
 
 /** The longest wait, and the one of `Prefer: wait` without a number (section 2). */
@@ -32,12 +33,12 @@ export function modelInPath(request: WireRequest): string {
 }
 
 /** By the version in the body. @throws AppError when none is named. */
-export function submissionByVersion(request: WireRequest): SubmitOperation {
+export function submissionByVersion(request: WireRequest, headers: z.output<typeof submissionHeaders>): SubmitOperation {
   const { version } = bodyOf(request);
   if (typeof version !== 'string' || version === '') {
     throw refusal([{ pointer: '/version', message: 'must name a model; GET /replicate/v1/models lists them with their versions' }]);
   }
-  return { ...submission(request, modelOfVersion(version)), modelPointer: '/version' };
+  return { ...submission(request, headers, modelOfVersion(version)), modelPointer: '/version' };
 }
 
 /** Versions are names of models. The vendor's `owner/name:version` says twice what is meant; the version decides, as in its clients. */
@@ -49,14 +50,13 @@ function modelOfVersion(version: string): string {
  * Members of the body that nobody knows are passed over, as the vendor does: its own client puts options of its own there. So is `stream`: every
  * prediction has one.
  */
-export function submission(request: WireRequest, model: string): SubmitOperation {
+export function submission(request: WireRequest, headers: z.output<typeof submissionHeaders>, model: string): SubmitOperation {
   const { webhook } = bodyOf(request);
   if (webhook !== undefined && webhook !== null && typeof webhook !== 'string') {
     throw refusal([{ pointer: '/webhook', message: 'must be a URL' }]);
   }
   const events = wantedEvents(request);
-  const seconds = waitSeconds(request);
-  const timeoutSeconds = cancelAfterSeconds(request);
+  const { Prefer: seconds, 'Cancel-After': timeoutSeconds, 'Idempotency-Key': idempotencyKey } = headers;
   return {
     kind: 'submit',
     model,
@@ -65,8 +65,7 @@ export function submission(request: WireRequest, model: string): SubmitOperation
     ...(events && { webhookOptions: { events } }),
     ...(seconds !== undefined && { wait: { until: 'end', seconds } as const, withLogs: true }),
     ...(timeoutSeconds !== undefined && { timeoutSeconds }),
-    // The vendor has none, and so its client makes a prediction twice when a connection breaks (section 10).
-    idempotencyKey: request.header('idempotency-key'),
+    ...(idempotencyKey !== undefined && { idempotencyKey }),
   };
 }
 
@@ -107,47 +106,81 @@ function wantedEvents(request: WireRequest): readonly WebhookEvent[] | undefined
 }
 
 /** `Prefer: wait`, alone or with seconds. Undefined when there is none that can be understood: RFC 7240 wants such preferences ignored. */
-export function waitSeconds({ header }: WireRequest): number | undefined {
-  const [, seconds = String(WAIT_SECONDS_MAX)] = /(?:^|,)\s*wait\s*(?:=\s*"?(\d{1,9})"?\s*)?(?:[;,]|$)/i.exec(header('prefer') ?? '') ?? [
-    undefined,
-    '',
-  ];
+export function waitSeconds({ header }: Pick<WireRequest, 'header'>): number | undefined {
+  return waitIn(header('prefer') ?? '');
+}
+
+function waitIn(prefer: string): number | undefined {
+  const [, seconds = String(WAIT_SECONDS_MAX)] = /(?:^|,)\s*wait\s*(?:=\s*"?(\d{1,9})"?\s*)?(?:[;,]|$)/i.exec(prefer) ?? [undefined, ''];
   return seconds === '' ? undefined : Math.min(Math.max(Number(seconds), 1), WAIT_SECONDS_MAX);
 }
 
-/** `Cancel-After`, as `90s` or `1h30m` (section 2). */
-function cancelAfterSeconds({ header }: WireRequest): number | undefined {
-  const text = header('cancel-after');
-  if (text === undefined) return undefined;
-  const [whole, hours = 0, minutes = 0, rest = 0] = /^(?:(\d{1,5})h)?(?:(\d{1,5})m)?(?:(\d{1,5})s)?$/.exec(text.trim()) ?? [];
-  const seconds = whole ? Number(hours) * 3600 + Number(minutes) * 60 + Number(rest) : 0;
-  const { min, max } = CANCEL_AFTER_SECONDS;
-  if (seconds >= min && seconds <= max) return seconds;
-  const message = `must be a time from ${min}s to ${max / 3600}h, such as 90s or 1h30m, not ${JSON.stringify(text)}`;
-  throw refusal([{ pointer: '/Cancel-After', message }]);
+/** As `90s` or `1h30m` (section 2). */
+const cancelAfter = z
+  .string()
+  .transform((text, { issues }) => {
+    const [whole, hours = 0, minutes = 0, rest = 0] = /^(?:(\d{1,5})h)?(?:(\d{1,5})m)?(?:(\d{1,5})s)?$/.exec(text.trim()) ?? [];
+    const seconds = whole ? Number(hours) * 3600 + Number(minutes) * 60 + Number(rest) : 0;
+    const { min, max } = CANCEL_AFTER_SECONDS;
+    if (seconds >= min && seconds <= max) return seconds;
+    issues.push({ code: 'custom', message: `must be a time from ${min}s to ${max / 3600}h, such as 90s or 1h30m`, input: text });
+    return z.NEVER;
+  })
+  .optional()
+  .meta({ type: 'string', examples: ['90s', '1h30m'], description: 'When a prediction that has not ended is cancelled.' });
+
+/** Of every line that hands in a job. */
+export const submissionHeaders = z.object({
+  Prefer: z
+    .string()
+    .transform(waitIn)
+    .optional()
+    .meta({ type: 'string', examples: ['wait', 'wait=30'], description: `Seconds to wait for the end, ${WAIT_SECONDS_MAX} at most.` }),
+  'Cancel-After': cancelAfter,
+  // The vendor has none, and so its client makes a prediction twice when a connection breaks (section 10).
+  'Idempotency-Key': z
+    .string()
+    .optional()
+    .meta({ description: 'For a day the same request under the same key gets the first answer again.' }),
+});
+
+/** Without its offset an instant would be another one on every machine; the vendor takes a day alone for one in UTC. */
+const INSTANT = /^\d{4}-\d{2}-\d{2}([Tt ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?([Zz]|[+-]\d{2}:\d{2}))?$/;
+
+function instantOrDay(description: string) {
+  return z
+    .string()
+    .transform((text, { issues }) => {
+      const date = new Date(INSTANT.test(text) ? text : Number.NaN);
+      if (!Number.isNaN(date.getTime())) return date;
+      issues.push({ code: 'custom', message: 'must be an instant such as 2030-01-31T09:00:00Z', input: text });
+      return z.NEVER;
+    })
+    .optional()
+    .meta({ type: 'string', description });
 }
 
-export function predictionPage({ query }: WireRequest): Omit<Operations['list']['operation'], 'kind'> {
-  const problems: Problem[] = [];
-  const instant = (name: string): Date | undefined => {
-    const text = query.get(name);
-    if (text === null) return undefined;
-    // Without its offset an instant would be another one on every machine; the vendor takes a day alone for one in UTC.
-    const isInstant = /^\d{4}-\d{2}-\d{2}([Tt ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?([Zz]|[+-]\d{2}:\d{2}))?$/.test(text);
-    const date = new Date(isInstant ? text : Number.NaN);
-    if (!Number.isNaN(date.getTime())) return date;
-    problems.push({ pointer: `/${name}`, message: `must be an instant such as 2030-01-31T09:00:00Z, not ${JSON.stringify(text)}` });
-    return undefined;
-  };
-  const createdAfter = instant('created_after');
-  const createdBefore = instant('created_before');
-  if (problems.length > 0) throw refusal(problems);
-  return { ...page({ query }), ...(createdAfter && { createdAfter }), ...(createdBefore && { createdBefore }) };
+/** Of every list. */
+export const pageQuery = z.object({
+  cursor: z
+    .string()
+    .transform((text) => text || undefined)
+    .optional()
+    .meta({ type: 'string', description: 'Stands in the address of the `next` page.' }),
+});
+
+export const predictionQuery = pageQuery.extend({
+  created_after: instantOrDay('Only predictions that were made after this instant.'),
+  created_before: instantOrDay('Only predictions that were made before this instant.'),
+});
+
+export function predictionPage(query: z.output<typeof predictionQuery>): Omit<Operations['list']['operation'], 'kind'> {
+  const { created_after: createdAfter, created_before: createdBefore } = query;
+  return { ...page(query), ...(createdAfter && { createdAfter }), ...(createdBefore && { createdBefore }) };
 }
 
-export function page({ query }: Pick<WireRequest, 'query'>): { readonly limit: number; readonly cursor?: string } {
-  const cursor = query.get('cursor');
-  return { limit: PAGE_SIZE, ...(cursor !== null && cursor !== '' && { cursor }) };
+export function page({ cursor }: z.output<typeof pageQuery>): { readonly limit: number; readonly cursor?: string } {
+  return { limit: PAGE_SIZE, ...(cursor !== undefined && { cursor }) };
 }
 
 /** A page as the vendor has it. Nobody can go back: `previous` is null, as on the vendor's first page. */

@@ -26,8 +26,10 @@ import {
   pageBody,
   pathParameter,
   predictionPage,
+  predictionQuery,
   submission,
   submissionByVersion,
+  submissionHeaders,
   waitSeconds,
 } from './_replicate-requests.ts';
 import { streamEvents } from './_replicate-stream.ts';
@@ -40,7 +42,9 @@ const routes: readonly DialectRoute[] = [
     method: 'POST',
     path: `${BASE}/predictions`,
     body: 'json',
-    decode: submissionByVersion,
+    summary: 'Makes a prediction by the version that the body names.',
+    headers: submissionHeaders,
+    decode: (request, { headers }) => submissionByVersion(request, headers),
     encode: createdAnswer,
   }),
   ...['models', 'deployments'].map((kind) =>
@@ -48,7 +52,9 @@ const routes: readonly DialectRoute[] = [
       method: 'POST',
       path: `${BASE}/${kind}/:model{.+}/predictions`,
       body: 'json',
-      decode: (request) => submission(request, modelInPath(request)),
+      summary: 'Makes a prediction.',
+      headers: submissionHeaders,
+      decode: (request, { headers }) => submission(request, headers, modelInPath(request)),
       encode: createdAnswer,
     }),
   ),
@@ -56,7 +62,9 @@ const routes: readonly DialectRoute[] = [
     method: 'GET',
     path: `${BASE}/predictions`,
     body: 'none',
-    decode: (request) => ({ kind: 'list', ...predictionPage(request) }),
+    summary: 'Lists own predictions, newest first.',
+    query: predictionQuery,
+    decode: (_request, { query }) => ({ kind: 'list', ...predictionPage(query) }),
     encode: ({ jobs, nextCursor }, request) => {
       const predictions = jobs.map((job) => prediction(job, request));
       return json(200, pageBody(predictions, nextCursor, request));
