@@ -170,8 +170,8 @@ export const pageQuery = z.object({
 });
 
 export const predictionQuery = pageQuery.extend({
-  created_after: instantOrDay('Only predictions that were made after this instant.'),
-  created_before: instantOrDay('Only predictions that were made before this instant.'),
+  created_after: instantOrDay('Only predictions that were made from this instant on.'),
+  created_before: instantOrDay('Only predictions that were made up to this instant.'),
 });
 
 export function predictionPage(query: z.output<typeof predictionQuery>): Omit<Operations['list']['operation'], 'kind'> {
