@@ -8,12 +8,16 @@ export interface SchemaComponents {
   of(schema: z.ZodType, io: 'input' | 'output'): JsonSchema;
   /** Adds a component and returns the reference to it. @throws Error when another has that name. */
   add(name: string, schema: JsonSchema): JsonSchema;
+  /** Adds a parameter of an address line or of a header, and returns the reference to it: many routes have the same. */
+  addParameter(parameter: JsonSchema & { readonly name: string }): JsonSchema;
   /** All there are, by their names. */
-  all(): Readonly<Record<string, JsonSchema>>;
+  all(): { readonly schemas: Readonly<Record<string, JsonSchema>>; readonly parameters: Readonly<Record<string, JsonSchema>> };
 }
 
 export function openSchemaComponents(): SchemaComponents {
   const components = new Map<string, JsonSchema>();
+  /** Names by what they say: two routes may have parameters of one name that say different things. */
+  const parameterNames = new Map<string, string>();
 
   function add(name: string, schema: JsonSchema): JsonSchema {
     const known = components.get(name);
@@ -24,7 +28,18 @@ export function openSchemaComponents(): SchemaComponents {
 
   return {
     add,
-    all: () => Object.fromEntries([...components].sort(([a], [b]) => (a < b ? -1 : 1))),
+    addParameter(parameter) {
+      const text = JSON.stringify(parameter);
+      const taken = new Set(parameterNames.values());
+      let name = parameterNames.get(text) ?? parameter.name;
+      for (let number = 2; !parameterNames.has(text) && taken.has(name); number += 1) name = `${parameter.name}-${number}`;
+      parameterNames.set(text, name);
+      return { $ref: `#/components/parameters/${name}` };
+    },
+    all: () => ({
+      schemas: Object.fromEntries([...components].sort(([a], [b]) => (a < b ? -1 : 1))),
+      parameters: Object.fromEntries(Array.from(parameterNames, ([text, name]) => [name, JSON.parse(text)])),
+    }),
     of(schema, io) {
       const override = ({ jsonSchema }: { readonly jsonSchema: z.core.JSONSchema.BaseSchema }) => simplify(jsonSchema, io);
       const made = z.toJSONSchema(schema, { io, unrepresentable: 'any', override });

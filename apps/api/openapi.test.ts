@@ -95,7 +95,7 @@ describe('the routes', () => {
 
   test('name every parameter of their paths', () => {
     for (const { path, operation } of operationsOf(served)) {
-      const inPath = z.array(z.looseObject({ name: z.string(), in: z.string() })).parse(operation.parameters ?? []);
+      const inPath = z.array(z.looseObject({ name: z.string().optional(), in: z.string().optional() })).parse(operation.parameters ?? []);
       const named = inPath.filter((parameter) => parameter.in === 'path').map(({ name }) => name);
       expect(named, path).toEqual(Array.from(path.matchAll(/\{(\w+)\}/g), ([, name]) => name));
     }
@@ -123,7 +123,9 @@ describe('the routes', () => {
   });
 
   test('tell what their values may be, as the schemas that read them say', () => {
-    expect(served.paths['/v2/requests']?.get?.parameters).toEqual([
+    const references = z.array(z.object({ $ref: z.string() })).parse(served.paths['/v2/requests']?.get?.parameters);
+    const parameters = Object(served.components.parameters);
+    expect(references.map(({ $ref }) => parameters[$ref.replace('#/components/parameters/', '')])).toEqual([
       { name: 'limit', in: 'query', description: 'How many at most.', schema: { type: 'integer', minimum: 1, maximum: 100, default: 20 } },
       { name: 'cursor', in: 'query', description: expect.any(String), schema: { type: 'string' } },
       {
@@ -133,6 +135,13 @@ describe('the routes', () => {
         schema: { type: 'string', enum: ['QUEUED', 'PROCESSING', 'COMPLETED', 'FAILED', 'CANCELLED'] },
       },
     ]);
+  });
+
+  test('share what they have in common', () => {
+    for (const shared of [served.components.parameters, served.components.responses]) {
+      const texts = Object.values(Object(shared)).map((one) => JSON.stringify(one));
+      expect(texts.filter((text, at) => texts.indexOf(text) !== at)).toEqual([]);
+    }
   });
 
   test('show an error as their format tells it', () => {

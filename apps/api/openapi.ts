@@ -92,7 +92,7 @@ export function describeApi({ dialects, models }: DescribedApi): OpenApi {
     ],
     security: SECURITY,
     paths: paths.all(),
-    components: { schemas: schemas.all(), responses, securitySchemes: SECURITY_SCHEMES },
+    components: { ...schemas.all(), responses, securitySchemes: SECURITY_SCHEMES },
   };
 }
 
@@ -206,8 +206,10 @@ function modelOperation(dialect: Dialect, route: DialectRoute, model: Model, sch
 /** The model's own parameters, and beside them the members that are the route's unless the model has one of that name. */
 function modelSchema(model: Model, name: string, route: DialectRoute, schemas: SchemaComponents): JsonSchema {
   const { $id: _id, $schema: _dialect, ...own } = relocated(model.parameters, '#/', `#/components/schemas/${name}/`);
-  const beside = Object.entries(route.ownMembers?.shape ?? {}).map(([member, schema]) => [member, schemas.of(schema, 'input')]);
-  return { title: model.title, ...own, properties: { ...Object.fromEntries(beside), ...Object(own.properties) } };
+  const properties: JsonSchema = Object(own.properties);
+  const beside = Object.entries(route.ownMembers?.shape ?? {}).filter(([member]) => !(member in properties));
+  const besideSchemas = beside.map(([member, schema]) => [member, schemas.of(schema, 'input')]);
+  return { title: model.title, ...own, properties: { ...properties, ...Object.fromEntries(besideSchemas) } };
 }
 
 function requestBody(route: DialectRoute, schemas: SchemaComponents): JsonSchema | undefined {
@@ -267,7 +269,8 @@ function parametersOf({ query, headers }: RouteDescription, schemas: SchemaCompo
     Object.entries(object?.shape ?? {}).map(([name, member]) => {
       const { description, ...schema } = schemas.of(member, 'output');
       const isRequired = !member.safeParse(undefined).success;
-      return { name, in: place, ...(isRequired && { required: true }), ...(description !== undefined && { description }), schema };
+      const said = { ...(isRequired && { required: true }), ...(description !== undefined && { description }) };
+      return schemas.addParameter({ name, in: place, ...said, schema });
     }),
   );
 }
@@ -323,7 +326,11 @@ function titleOf({ about, name }: Dialect): string {
 }
 
 function tagOf(dialect: Dialect): JsonSchema {
-  const { about, paths = [] } = dialect;
+  const { about, routes } = dialect;
+  // Not those where there is nothing but that.
+  const paths = (dialect.paths ?? []).filter((start) =>
+    routes.some((route) => route.operation !== 'readCaller' && route.path.startsWith(start)),
+  );
   const below = paths.length > 0 ? `Below ${paths.map((path) => `\`${path}\``).join(', ')}.` : undefined;
   const description = [about?.description, below].filter((part) => part !== undefined).join(' ');
   return {
