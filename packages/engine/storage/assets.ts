@@ -1,6 +1,7 @@
 /** Rows of files that jobs produce and clients upload; the bytes are on disk or in a bucket. */
-import { eq, inArray } from 'drizzle-orm';
+
 import type { Database, SqlLike } from './connection.ts';
+import { eq, inArray } from './drizzle.ts';
 import { assets } from './schema.ts';
 
 export interface Asset {

@@ -8,9 +8,10 @@
  */
 import { connect, type Socket } from 'node:net';
 import { type Clock, systemClock } from '@claimcheck/core';
-import { drizzle, type PostgresJsDatabase } from 'drizzle-orm/postgres-js';
+import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js';
 import pg from 'pg';
 import postgres from 'postgres';
+import { drizzle } from './drizzle.ts';
 
 /** A statement as a template: each value becomes a parameter, never text. Arrays are Postgres arrays. Resolves to the rows. */
 export type SqlLike = <Rows extends readonly object[] = readonly Record<string, unknown>[]>(

@@ -1,7 +1,7 @@
 /** Callers and their API keys. Only hashes are stored. */
 import type { WebhookOptions } from '@claimcheck/core';
-import { and, asc, eq, sql as expression, isNull } from 'drizzle-orm';
 import type { Database, SqlLike } from './connection.ts';
+import { and, asc, eq, sql as expression, isNull } from './drizzle.ts';
 import { apiKeys, callers } from './schema.ts';
 
 export interface StoredKey {

@@ -1,7 +1,8 @@
-import { getTableConfig, type PgColumn, PgTable } from 'drizzle-orm/pg-core';
+import type { PgColumn } from 'drizzle-orm/pg-core';
 import { expect, test } from 'vitest';
 import { createTestDatabase } from '../testing/index.ts';
 import { openDatabase } from './connection.ts';
+import { getTableConfig, PgTable } from './drizzle.ts';
 import * as schema from './schema.ts';
 
 interface Column {
