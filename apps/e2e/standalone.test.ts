@@ -3,9 +3,9 @@ import { execFile } from 'node:child_process';
 import { access, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { pathWithCurl } from './testing/curl.ts';
-import { clientOf, startProcess, startStandalone, temporaryFolder } from './testing/processes.ts';
+import { clientOf, type Folder, startProcess, startStandalone, temporaryFolder } from './testing/processes.ts';
 import { startReceiver } from './testing/receiver.ts';
 
 const run = promisify(execFile);
@@ -38,10 +38,20 @@ async function assetFiles(dataDir: string): Promise<string[]> {
   return entries.filter((entry) => entry.isFile()).map((entry) => entry.name);
 }
 
+/** One that nobody stops, for all that needs no other. */
+let folder: Folder;
+let service: Awaited<ReturnType<typeof startStandalone>>;
+beforeAll(async () => {
+  folder = await temporaryFolder();
+  service = await startStandalone(folder.path);
+}, 120_000);
+afterAll(async () => {
+  await service?.[Symbol.asyncDispose]();
+  await folder?.[Symbol.asyncDispose]();
+});
+
 test('the first job: the printed line works as pasted, the result is a picture, and the webhook has its seven fields', async () => {
-  await using folder = await temporaryFolder();
   await using receiver = await startReceiver();
-  await using service = await startStandalone(folder.path);
   const client = clientOf(service.url, service.key);
 
   const [line = ''] = /curl -s .*/.exec(service.output()) ?? [];
@@ -153,8 +163,6 @@ test('a result is there for its time, and then the id is unknown and the file go
 }, 120_000);
 
 test('a failed job is a 422 with its error, and a flaky one completes at its third attempt', async () => {
-  await using folder = await temporaryFolder();
-  await using service = await startStandalone(folder.path);
   const client = clientOf(service.url, service.key);
   const failing = await client.submit({ prompt: '[[fail:the GPU is on fire]]' });
   const flaky = await client.submit({ prompt: '[[flaky:2]] third time lucky' });
@@ -193,8 +201,6 @@ test('keys are made, listed without their secrets, and revoked, while the servic
 }, 120_000);
 
 test('a start that cannot work says why in one go, without a stack, and exits with 1', async () => {
-  await using folder = await temporaryFolder();
-  await using service = await startStandalone(folder.path);
   await using other = await temporaryFolder();
   await writeFile(join(other.path, 'broken.yaml'), 'name: mine\ntitle: [\n');
   const cases: [Readonly<Record<string, string>>, RegExp][] = [

@@ -32,8 +32,9 @@ export default defineConfig({
     include: ['{apps,packages}/**/*.test.ts'],
     globalSetup: [`${root}packages/engine/testing/global-setup.ts`],
     // Real servers start, recover and drain within these, on a busy machine too.
-    testTimeout: 20_000,
-    hookTimeout: 30_000,
+    expect: { poll: { timeout: 15_000 } },
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
     // Its modules name one another without endings, which Node does not resolve.
     server: { deps: { inline: ['@inferencesh/sdk'] } },
     // Processes, because tests signal them and workers load native code.

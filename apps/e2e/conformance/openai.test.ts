@@ -456,7 +456,10 @@ describe.concurrent.each(LIBRARIES)('%s', (_name, Library) => {
     });
 
     test('answers word by word', async () => {
-      const stream = await client.chat.completions.create({ model: CHAT, messages, stream: true, stream_options: { include_usage: true } });
+      // Long enough that a busy worker still tells of it in several pieces.
+      const slow = [{ role: 'user' as const, content: 'Say panda, and some more words. [[slow:3000]]' }];
+      const asked = { model: CHAT, messages: slow, stream_options: { include_usage: true } };
+      const stream = await client.chat.completions.create({ ...asked, stream: true });
       const chunks = await collect(stream);
       expect(chunks[0]?.choices[0]?.delta).toEqual({ role: 'assistant', content: '' });
       const words = chunks.map((chunk) => chunk.choices[0]?.delta.content ?? '');
