@@ -7,7 +7,7 @@ import { environmentOf, startVendors, writeModels } from './testing/vendors.ts';
 
 const RUN_MS = 1_000;
 /** A run that is called back about is looked at after half a minute first. */
-const SOON_MS = 15_000;
+const SOON_MS = 25_000;
 const POLL = { timeout: 20_000, interval: 50 };
 
 /** The provider's model, and the provider where it is not the name. */

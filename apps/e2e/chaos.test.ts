@@ -46,7 +46,7 @@ test('a verdict names every invariant that does not hold', async () => {
     queues: ['postgres'],
     size: { api: 1, worker: 1 },
     // The webhook that never arrives is waited for this long.
-    deadlineSeconds: 15,
+    deadlineSeconds: 40,
     async run(arena) {
       const [gone, twice, paid] = await arena.submitMany(3, [50, 100]);
       await arena.settle();

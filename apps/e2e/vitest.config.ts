@@ -33,8 +33,8 @@ export default defineConfig({
     globalSetup: [`${root}packages/engine/testing/global-setup.ts`],
     // Real servers start, recover and drain within these, on a busy machine too.
     expect: { poll: { timeout: 15_000 } },
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
     // Its modules name one another without endings, which Node does not resolve.
     server: { deps: { inline: ['@inferencesh/sdk'] } },
     // Processes, because tests signal them and workers load native code.

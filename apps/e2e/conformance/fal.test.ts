@@ -10,7 +10,7 @@ import { nowSeconds } from '../testing/signed-webhook.ts';
 const IMAGE: string = 'fal-ai/hidream-i1-fast';
 const TEXT: string = 'meta/meta-llama-3.1-405b-instruct';
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
-const POLL = { timeout: 10_000, interval: 50 };
+const POLL = { timeout: 30_000, interval: 50 };
 /** For `subscribe`. */
 const POLLING = { pollInterval: 50 };
 const UNKNOWN = '019b7602-7c00-7000-8000-00000000a001';

@@ -11,7 +11,7 @@ const IMAGE = 'infsh/hidream-i1-fast';
 const CHAT = 'meta/meta-llama-3.1-405b-instruct';
 const EDIT = 'test/edit';
 const HASTY = 'test/hasty';
-const POLL = { timeout: 10_000, interval: 50 };
+const POLL = { timeout: 30_000, interval: 50 };
 const PNG = Buffer.from('89504e470d0a1a0a0000000d49484452', 'hex');
 
 /** As far as it is looked into here. The library's own types cannot be resolved, for the reason that its modules cannot. */

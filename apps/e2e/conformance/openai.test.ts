@@ -15,7 +15,7 @@ const VIDEO = 'p-video';
 const CHAT = 'meta/meta-llama-3.1-405b-instruct';
 const EDIT = 'test/edit';
 const FILM = 'test/film';
-const POLL = { timeout: 10_000, interval: 50 };
+const POLL = { timeout: 30_000, interval: 50 };
 const UUID = /[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/;
 
 /** The same methods by the same names: what both versions are called with here has not changed between them. */

@@ -9,7 +9,7 @@ const TEXT = 'meta/meta-llama-3.1-405b-instruct';
 /** A name without an owner, as the client wants to hear it. */
 const OWNERLESS = '_/hidream-l1-fast';
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
-const POLL = { timeout: 10_000, interval: 50 };
+const POLL = { timeout: 30_000, interval: 50 };
 const UNKNOWN = '019b7602-7c00-7000-8000-00000000a001';
 /** Where a proxy with TLS stands in front of a service: the client makes files of https addresses only. */
 const PUBLIC_URL = 'https://queue.example';

@@ -126,7 +126,7 @@ describe('the sample', () => {
       response_url: base,
       poll_url: `${url}/v1/requests/${body.request_id}`,
     });
-    await expect.poll(async () => (await call(String(body.poll_url))).body.status, { timeout: 10_000, interval: 50 }).toBe('COMPLETED');
+    await expect.poll(async () => (await call(String(body.poll_url))).body.status, { timeout: 30_000, interval: 50 }).toBe('COMPLETED');
   });
 
   test('may come with what the client adds of its own', async () => {

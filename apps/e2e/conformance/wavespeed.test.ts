@@ -17,7 +17,7 @@ import { nowSeconds } from '../testing/signed-webhook.ts';
 
 const MODEL = 'wavespeed-ai/hidream-i1-full';
 const DEV = 'wavespeed-ai/hidream-i1-dev';
-const POLL = { timeout: 10_000, interval: 50 };
+const POLL = { timeout: 30_000, interval: 50 };
 /** For the client, which looks every second otherwise. */
 const OFTEN = { pollInterval: 0.05 };
 const SYNC = { enableSyncMode: true };

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Downstream, type RoundTrip, startRoundTrip } from '../testing/round-trip.ts';
 
 const MODEL = 'fal-ai/hidream-i1-fast';
-const POLL = { timeout: 10_000, interval: 50 };
+const POLL = { timeout: 30_000, interval: 50 };
 
 let trip: RoundTrip;
 beforeAll(async () => {
@@ -16,7 +16,7 @@ beforeAll(async () => {
     }),
   });
 });
-afterAll(() => trip[Symbol.asyncDispose]());
+afterAll(() => trip?.[Symbol.asyncDispose]());
 
 describe.each(['looking', 'calledBack'] as const)('a service that is %s', (how) => {
   let client: Downstream;

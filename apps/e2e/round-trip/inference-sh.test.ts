@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Downstream, type RoundTrip, startRoundTrip } from '../testing/round-trip.ts';
 
 const [CHAT, UNKNOWN] = ['test/chat', 'test/unknown'];
-const POLL = { timeout: 10_000, interval: 50 };
+const POLL = { timeout: 30_000, interval: 50 };
 
 let trip: RoundTrip;
 beforeAll(async () => {

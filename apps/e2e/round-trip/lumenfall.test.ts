@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type RoundTrip, startRoundTrip, MODEL as VIDEO } from '../testing/round-trip.ts';
 
 const [PICTURE, CHAT] = ['test/picture', 'test/chat'];
-const POLL = { timeout: 10_000, interval: 50 };
+const POLL = { timeout: 30_000, interval: 50 };
 
 let trip: RoundTrip;
 beforeAll(async () => {
@@ -19,7 +19,7 @@ beforeAll(async () => {
     variables: ({ url, key }) => ({ LUMENFALL_API_KEY: key, LUMENFALL_BASE_URL: `${url}/openai/v1` }),
   });
 });
-afterAll(() => trip[Symbol.asyncDispose]());
+afterAll(() => trip?.[Symbol.asyncDispose]());
 
 /** Jobs that were made there. */
 async function countUpstream(): Promise<number> {

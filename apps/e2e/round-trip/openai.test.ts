@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Downstream, type RoundTrip, startRoundTrip } from '../testing/round-trip.ts';
 
 const [PICTURE, CHAT] = ['test/picture', 'test/chat'];
-const POLL = { timeout: 10_000, interval: 50 };
+const POLL = { timeout: 30_000, interval: 50 };
 
 let trip: RoundTrip;
 let client: Downstream;
@@ -21,7 +21,7 @@ beforeAll(async () => {
   });
   client = trip.calledBack;
 });
-afterAll(() => trip[Symbol.asyncDispose]());
+afterAll(() => trip?.[Symbol.asyncDispose]());
 
 const FAILURES = [
   ['fails', '[[fail:Too dark.]]', { status: 'FAILED', code: 'provider_error', error: 'Too dark.' }],

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Downstream, type RoundTrip, startRoundTrip } from '../testing/round-trip.ts';
 
-const POLL = { timeout: 10_000, interval: 50 };
+const POLL = { timeout: 30_000, interval: 50 };
 
 let trip: RoundTrip;
 let client: Downstream;
