@@ -41,7 +41,7 @@ test('a wire format is one file: its jobs run like all others, and are read thro
   const submitted = await ask('/tiny/jobs', jsonBody({ model: MODEL, prompt: 'a panda [[slow:0]]' }));
   expect(submitted.status).toBe(201);
   const { id } = await jsonOf(submitted);
-  await expect.poll(async () => jsonOf(await ask(`/tiny/jobs/${id}`)), { timeout: 10_000 }).toMatchObject({ id, done: true, oops: null });
+  await expect.poll(async () => jsonOf(await ask(`/tiny/jobs/${id}`)), { timeout: 60_000 }).toMatchObject({ id, done: true, oops: null });
   expect(await jsonOf(await ask(`/v2/requests/${id}`))).toMatchObject({ request_id: id, status: 'COMPLETED' });
 });
 

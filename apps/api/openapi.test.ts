@@ -214,7 +214,7 @@ async function answerOf(method: 'get' | 'post' | 'put' | 'delete', path: string,
 describe('real answers fit what is said of them', () => {
   const ended = (id: string) =>
     expect
-      .poll(async () => (await jsonOf(await service.request(`/v2/requests/${id}/status?wait=5`))).status, { timeout: 10_000 })
+      .poll(async () => (await jsonOf(await service.request(`/v2/requests/${id}/status?wait=5`))).status, { timeout: 60_000 })
       .toMatch(/COMPLETED|FAILED|CANCELLED/);
 
   test('of a job that succeeds', async () => {

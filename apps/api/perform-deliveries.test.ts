@@ -5,7 +5,7 @@ import { jsonBody, jsonOf, MODEL, ORIGIN, startTestService, type TestService } f
 
 /** An id that this service could have made and did not. */
 const UNKNOWN_ID = '019b7602-7c00-7000-8000-00000000a001';
-const POLL = { timeout: 15_000, interval: 20 };
+const POLL = { timeout: 60_000, interval: 20 };
 
 interface Client {
   call(path: string, init?: RequestInit): Promise<{ readonly status: number; readonly body: Record<string, unknown> }>;

@@ -91,4 +91,4 @@ test('every vendor that calls back ends its job by that, once, and strangers can
   const lie = JSON.stringify({ request_id: id, status: 'OK', payload: { images: [{ url: 'https://example.com/lie.png' }] } });
   await expect.poll(async () => (await post(forged, lie)).status, POLL).toBe(200);
   expect((await client.get(`/v2/requests/${id}/status`)).body).toMatchObject({ status: 'PROCESSING' });
-}, 60_000);
+}, 120_000);

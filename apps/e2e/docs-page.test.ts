@@ -5,7 +5,7 @@ import { type Browser, type Page, startBrowser } from './testing/browser.ts';
 
 /** A browser that is not there is installed first. */
 const START_MS = 300_000;
-const POLL = { timeout: 15_000, interval: 50 };
+const POLL = { timeout: 60_000, interval: 50 };
 
 let service: TestService;
 let url: string;
@@ -46,7 +46,7 @@ test('shows every operation under its part, with the models that run here', asyn
   await expect.poll(() => page.evaluate(LOOK), { timeout: 20_000, interval: 10 }).toBe(operations.length);
   expect(await page.evaluate(`[...seen.parts]`)).toEqual(tags.map(({ name }: { readonly name: string }) => name));
   expect(await page.evaluate(`[...seen.operations]`)).toContain('operations-Models-post-v2-hidream-l1-fast');
-}, 30_000);
+}, 120_000);
 
 test('opens a model with its parameters by its address, which may have a slash too many', async () => {
   linked = await browser.open(`${url}/docs/#/Models/post-v2-hidream-l1-fast`);

@@ -114,13 +114,13 @@ test('while fal is down Replicate serves, and the result tells; once it is back 
   await expect.poll(async () => told(await run()), BACK).toEqual(BY_FAL);
   await expect.poll(async () => (await service.routes('picture'))[0], POLL).toEqual(['fal', true]);
   expect(told(await run())).toEqual(BY_FAL);
-}, 120_000);
+}, 300_000);
 
 describe('with one service', () => {
   let service: Awaited<ReturnType<typeof startService>>;
   beforeAll(async () => {
     service = await startService();
-  }, 120_000);
+  }, 300_000);
   afterAll(() => service[Symbol.asyncDispose]());
 
   test('a provider that is insisted on serves alone, and its own failure is the answer', async () => {
@@ -144,7 +144,7 @@ describe('with one service', () => {
     // The same request without a word about the provider is served.
     expect(told(await run())).toEqual(['COMPLETED', 'replicate', UNREACHABLE, 'replicate succeeded']);
     expect(replicate.submitted).toBe(3);
-  }, 120_000);
+  }, 300_000);
 
   test('a model whose providers are all off is refused with the variables to set, and listed with them', async () => {
     const { status, body } = await service.client.post('/v2/nowhere', { prompt: 'a fox' });
@@ -160,5 +160,5 @@ describe('with one service', () => {
       ['segmind', 'SEGMIND_API_KEY is not set'],
       ['wavespeed', 'WAVESPEED_API_KEY is not set'],
     ]);
-  }, 120_000);
+  }, 300_000);
 });

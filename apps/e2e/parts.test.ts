@@ -5,7 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { clientOf, KEY, SECRET_KEY, startApi, startProcess, startWorker, temporaryFolder } from './testing/processes.ts';
 import { startReceiver } from './testing/receiver.ts';
 
-const POLL = { timeout: 15_000, interval: 50 };
+const POLL = { timeout: 60_000, interval: 50 };
 
 describe.each(['redis', 'postgres'] as const)('with the queue on %s', (backend) => {
   test('any API tells of any job, another worker finishes what a killed one had, and each part ends cleanly', async () => {
@@ -24,7 +24,7 @@ describe.each(['redis', 'postgres'] as const)('with the queue on %s', (backend) 
     await using dispatcher = startProcess('apps/dispatcher/main.ts', { ...environment, SECRET_KEY });
     await dispatcher.printed(/dispatcher delivers/);
 
-    const id = await clientOf(first.url, KEY).submit({ prompt: '[[slow:3000]]', webhook: receiver.url });
+    const id = await clientOf(first.url, KEY).submit({ prompt: '[[slow:6000]]', webhook: receiver.url });
     const other = clientOf(second.url, KEY);
     await expect.poll(async () => (await other.get(`/v2/requests/${id}/status`)).body.status, POLL).toBe('PROCESSING');
     await doomed.end('SIGKILL');
@@ -41,7 +41,7 @@ describe.each(['redis', 'postgres'] as const)('with the queue on %s', (backend) 
     expect(await Promise.all(parts.map((part) => part.end('SIGTERM')))).toEqual([0, 0, 0, 0]);
     expect(performance.now() - startedMs).toBeLessThan(5_000);
     for (const part of parts) for (const text of [SECRET_KEY, String(secret)]) expect(part.output()).not.toContain(text);
-  }, 120_000);
+  }, 300_000);
 });
 
 test('a part without a database, or before the migration, says what to do', async () => {
@@ -62,7 +62,7 @@ test('a part without a database, or before the migration, says what to do', asyn
   });
   expect(await stranger.exited).toBe(1);
   expect(stranger.output()).toMatch(/\(DATABASE_URL\) cannot be reached: password authentication failed/);
-}, 120_000);
+}, 300_000);
 
 test.each(['api', 'dispatcher'])(
   'without SECRET_KEY the %s says in one sentence how to make one, and with a wrong one what is wrong',
@@ -79,7 +79,7 @@ test.each(['api', 'dispatcher'])(
     expect(wrong.output()).toContain('SECRET_KEY: must be the base64 of 32 bytes');
     expect(wrong.output()).not.toContain(passphrase);
   },
-  120_000,
+  300_000,
 );
 
 test('migrating twice applies nothing the second time', async () => {
@@ -87,7 +87,7 @@ test('migrating twice applies nothing the second time', async () => {
   await using migration = startProcess('apps/standalone/migrate.ts', { DATABASE_URL: database.url });
   expect(await migration.exited).toBe(0);
   expect(migration.output()).toContain('The database is up to date.');
-}, 120_000);
+}, 300_000);
 
 test('a database that comes up late is waited for', async () => {
   await using database = await createTestDatabase();
@@ -102,7 +102,7 @@ test('a database that comes up late is waited for', async () => {
   await listenOn(server, port);
   expect(await migration.exited).toBe(0);
   server.close();
-}, 120_000);
+}, 300_000);
 
 async function freePort(): Promise<number> {
   const server = createServer();

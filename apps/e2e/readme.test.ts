@@ -22,7 +22,7 @@ import { type Receiver, startReceiver } from './testing/receiver.ts';
 const run = promisify(execFile);
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const README = await readFile(join(ROOT, 'README.md'), 'utf8');
-const POLL = { timeout: 15_000, interval: 50 };
+const POLL = { timeout: 60_000, interval: 50 };
 const DIALECTS = await loadDialects();
 /** Those of other services' clients. */
 const FOREIGN = DIALECTS.filter(({ name }) => name !== 'native');

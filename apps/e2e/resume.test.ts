@@ -208,7 +208,7 @@ test.concurrent('what a killed worker had under way is finished by another, and 
   // The first of its runs ended with the worker, and the second is the same one to the container.
   const [first, second] = service.requests('cog', /^PUT /);
   expect(second).toBe(first);
-}, 120_000);
+}, 300_000);
 
 test.concurrent('cancelling a job stops its run at every vendor that can stop one', async ({ expect }) => {
   await using service = await startService(600_000);
@@ -229,4 +229,4 @@ test.concurrent('cancelling a job stops its run at every vendor that can stop on
     );
   const { segmind: _cannot, ...able } = cases;
   await expect.poll(cancelled, POLL).toEqual(each(able, 1));
-}, 120_000);
+}, 300_000);

@@ -90,5 +90,5 @@ describe.concurrent.each(['redis', 'postgres'] as const)('with the queue on %s',
     expect(await follow(first.url, id, undefined, () => false)).toEqual(events);
     const { logs } = (await client.get(`/v2/requests/${id}/status?logs=true`)).body as { readonly logs: readonly { message: string }[] };
     expect(logs.map(({ message }) => message)).toEqual(linesIn(events));
-  }, 120_000);
+  }, 300_000);
 });

@@ -32,7 +32,7 @@ export default defineConfig({
     include: ['{apps,packages}/**/*.test.ts'],
     globalSetup: [`${root}packages/engine/testing/global-setup.ts`],
     // Real servers start, recover and drain within these, on a busy machine too.
-    expect: { poll: { timeout: 15_000 } },
+    expect: { poll: { timeout: 30_000 } },
     testTimeout: 120_000,
     hookTimeout: 120_000,
     // Its modules name one another without endings, which Node does not resolve.
@@ -40,7 +40,7 @@ export default defineConfig({
     // Processes, because tests signal them and workers load native code.
     pool: 'forks',
     // Most of the time tests wait for processes and servers, so there may be more of them at once than cores.
-    maxWorkers: Math.max(4, availableParallelism()),
+    maxWorkers: Math.max(3, availableParallelism()),
     reporters: reportFile ? ['default', ['json', { outputFile: reportFile }]] : ['default'],
   },
 });

@@ -20,7 +20,7 @@ const facts = async (id: string) =>
     select state, failure_code, send_count as sends from deliveries where id = ${id}`
   )[0];
 const becomes = (id: string, state: string) =>
-  expect.poll(async () => (await facts(id))?.state, { timeout: 15_000, interval: 10 }).toBe(state);
+  expect.poll(async () => (await facts(id))?.state, { timeout: 60_000, interval: 10 }).toBe(state);
 const inLine = async () => (await owned.sql`select from deliveries where waits_in_line`).length;
 
 describe('a host that does not answer', () => {
@@ -46,7 +46,7 @@ describe('a host that does not answer', () => {
     await expect.poll(() => moody.received.length).toBe(2);
     isBack = true;
     clock.advance(15_000);
-    await expect.poll(async () => (await owned.sql`select from deliveries where state = 'DELIVERED'`).length, { timeout: 15_000 }).toBe(58);
+    await expect.poll(async () => (await owned.sql`select from deliveries where state = 'DELIVERED'`).length, { timeout: 60_000 }).toBe(58);
     expect(await inLine()).toBe(0);
     expect(new Set(moody.received.map(({ headers }) => headers['webhook-id'])).size).toBe(ids.length);
   });
@@ -72,13 +72,13 @@ describe('a host that keeps failing', () => {
     await expect.poll(() => clock.sleeping.length).toBeGreaterThan(0);
     expect(broken.received).toHaveLength(before);
     clock.advance(1_000);
-    await expect.poll(() => broken.received.length, { timeout: 10_000 }).toBe(before + 1);
+    await expect.poll(() => broken.received.length, { timeout: 60_000 }).toBe(before + 1);
     isBack = true;
     clock.advance(60_000);
     // What failed waits for its schedule; what waited in line is delivered.
-    await expect.poll(inLine, { timeout: 10_000 }).toBe(0);
+    await expect.poll(inLine, { timeout: 60_000 }).toBe(0);
     await expect
-      .poll(async () => (await owned.sql`select from deliveries where state = 'DELIVERED'`).length, { timeout: 10_000 })
+      .poll(async () => (await owned.sql`select from deliveries where state = 'DELIVERED'`).length, { timeout: 60_000 })
       .toBe(40 - before - 1);
   });
 });
@@ -201,13 +201,13 @@ test('what waited too long for a host that had answered well is given back unsen
   await Promise.all(Array.from({ length: 120 }, () => aDeliveryTo(tiring.url)));
   patient.startDispatcher();
   const held = async () => (await owned.sql`select from deliveries where state = 'PENDING' and claimed_at is not null`).length;
-  await expect.poll(() => tiring.received.length, { timeout: 10_000 }).toBe(50);
+  await expect.poll(() => tiring.received.length, { timeout: 60_000 }).toBe(50);
   expect(await held()).toBeGreaterThan(10);
   clock.advance(15_001);
   // Its lane is narrow now: one is under way, the others wait in memory.
-  await expect.poll(() => tiring.received.length, { timeout: 10_000 }).toBeGreaterThan(50);
+  await expect.poll(() => tiring.received.length, { timeout: 60_000 }).toBeGreaterThan(50);
   clock.advance(15_001);
-  await expect.poll(held, { timeout: 10_000 }).toBeLessThanOrEqual(2);
+  await expect.poll(held, { timeout: 60_000 }).toBeLessThanOrEqual(2);
   expect(await owned.sql`select from sends where error_code = 'internal'`).toEqual([]);
   // Or its last send would wait for a clock that nobody advances.
   await tiring.close();

@@ -30,7 +30,7 @@ test('every send is signed over the bytes that arrive, under the same id and at 
   const { id } = await owned.engine.submit(aSubmission(owned.callerId, { webhookUrl: receiver.url, webhookOptions: { schedule: [0, 1] } }));
   await owned.engine.cancel({ id, callerId: owned.callerId });
   owned.startDispatcher();
-  await expect.poll(() => receiver.received.length, { timeout: 10_000 }).toBe(2);
+  await expect.poll(() => receiver.received.length, { timeout: 60_000 }).toBe(2);
   const { secret } = await owned.engine.webhookSecrets.read(owned.callerId);
   const [first, second] = receiver.received;
   if (!first || !second) throw new Error('two have come');
@@ -47,9 +47,9 @@ test('a secret that is rotated between two sends signs the second, beside the on
   const { id } = await owned.engine.submit(aSubmission(owned.callerId, { webhookUrl: receiver.url, webhookOptions: { schedule: [0, 2] } }));
   await owned.engine.cancel({ id, callerId: owned.callerId });
   owned.startDispatcher();
-  await expect.poll(() => receiver.received.length, { timeout: 10_000 }).toBe(1);
+  await expect.poll(() => receiver.received.length, { timeout: 60_000 }).toBe(1);
   const after = await owned.engine.webhookSecrets.rotate(owned.callerId);
-  await expect.poll(() => receiver.received.length, { timeout: 10_000 }).toBe(2);
+  await expect.poll(() => receiver.received.length, { timeout: 60_000 }).toBe(2);
   const [first, second] = receiver.received;
   if (!first || !second) throw new Error('two have come');
   expect([accepts(before.secret, first), accepts(after.secret, first)]).toEqual([true, false]);
@@ -73,7 +73,7 @@ describe('a webhook that asks for events', () => {
     const webhookOptions = { events: ['queued', 'started', 'progress'] } as const;
     const { id } = await owned.engine.submit(aSubmission(owned.callerId, { webhookUrl: receiver.url, webhookOptions }));
     await expect
-      .poll(() => receiver.received.map((message) => header(message, 'webhook-event')), { timeout: 15_000 })
+      .poll(() => receiver.received.map((message) => header(message, 'webhook-event')), { timeout: 60_000 })
       .toContain('request.completed');
     await expect.poll(() => receiver.received.length).toBe(5);
     const inOrder = receiver.received.toSorted(

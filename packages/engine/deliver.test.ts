@@ -30,7 +30,7 @@ const aDelivered = (deliveryId: string, claim = 0): SendRecord => ({
   next: 'DELIVERED',
   nextReason: 'delivered',
 });
-const waitFor = (id: string, state: string) => expect.poll(() => stateOf(id), { timeout: 15_000, interval: 10 }).toBe(state);
+const waitFor = (id: string, state: string) => expect.poll(() => stateOf(id), { timeout: 60_000, interval: 10 }).toBe(state);
 
 describe.each(QUEUES)('on %s', (queue) => {
   test('a job that ends is told to its webhook once, with the exact bytes of its message', async () => {
@@ -72,7 +72,7 @@ describe('a delivery', () => {
     expect(await dueIn()).toBeGreaterThan(95);
     expect(await dueIn()).toBeLessThanOrEqual(100);
     await passTime(101);
-    await expect.poll(() => sendsOf(id), { timeout: 10_000, interval: 10 }).toHaveLength(2);
+    await expect.poll(() => sendsOf(id), { timeout: 60_000, interval: 10 }).toHaveLength(2);
     expect(await dueIn()).toBeGreaterThan(295);
     await passTime(302);
     await waitFor(id, 'DELIVERED');
@@ -177,7 +177,7 @@ describe('several dispatchers', () => {
     owned.startDispatcher();
     other.startDispatcher();
     const left = () => owned.sql`select from deliveries where state <> 'DELIVERED'`;
-    await expect.poll(left, { timeout: 15_000, interval: 10 }).toEqual([]);
+    await expect.poll(left, { timeout: 60_000, interval: 10 }).toEqual([]);
     expect(receiver.received.map(({ headers }) => headers['webhook-id']).toSorted()).toEqual(ids.toSorted());
   });
 

@@ -25,7 +25,7 @@ async function aReceiver(answer: (call: number) => number = () => 200): Promise<
 }
 
 const NOWHERE = 'http://127.0.0.1:1/hook';
-const POLL = { timeout: 15_000, interval: 10 };
+const POLL = { timeout: 60_000, interval: 10 };
 
 let owned: TestEngine;
 let stranger: string;

@@ -129,7 +129,7 @@ test('files of many runs at once wait for each other', async () => {
       running -= 1;
     }),
   );
-  await expect.poll(() => running, { timeout: 10_000 }).toBe(4);
+  await expect.poll(() => running, { timeout: 60_000 }).toBe(4);
   gate.resolve();
   await Promise.all(runs);
   expect(most).toBe(4);
@@ -159,7 +159,7 @@ test('a worker starts with the file and looks after the run without it; the job 
     }),
   );
   const { id } = await owned.engine.submit(aSubmission(owned.callerId, { input: toJsonText({ image }), baseUrl: 'https://queue.example' }));
-  const job = await owned.engine.wait({ id, callerId: owned.callerId }, { until: 'end', timeoutMs: 15_000 });
+  const job = await owned.engine.wait({ id, callerId: owned.callerId }, { until: 'end', timeoutMs: 60_000 });
   expect(job).toMatchObject({ state: 'COMPLETED', input: JSON.stringify({ image }) });
   expect(seen).toEqual([
     ['start', { image: PNG_URI }],

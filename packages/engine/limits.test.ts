@@ -7,7 +7,7 @@ import { redisUrl } from './testing/index.ts';
 import { createTestClock } from './testing/test-clock.ts';
 import { createTestEngine, QUEUES, type TestEngine } from './testing/test-engine.ts';
 
-const POLL = { timeout: 15_000, interval: 10 } as const;
+const POLL = { timeout: 60_000, interval: 10 } as const;
 const OTHER = 'other/model';
 const otherModel: Model = { ...aModel, name: OTHER, routes: [{ provider: PROVIDER, model: OTHER }] };
 

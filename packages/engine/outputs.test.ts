@@ -212,7 +212,7 @@ describe.each(PLACES)('with files in %s', (place) => {
       answers['/a.png'] = sending(png);
       answers['/film.mp4'] = sending(mp4);
       answers['/gone.png'] = async (response) => {
-        await expect.poll(countStored, { timeout: 10_000 }).toBe(2);
+        await expect.poll(countStored, { timeout: 60_000 }).toBe(2);
         response.writeHead(410).end();
       };
       const media = [linked('/a.png'), linked('/gone.png'), linked('/film.mp4', { contentType: 'video/mp4' })];
@@ -266,7 +266,7 @@ describe.each(PLACES)('with files in %s', (place) => {
     };
     const media = [linked('/a.png'), linked('/film.mp4', { contentType: 'video/mp4' })];
     const keeping = keep(media, { signal: stop.signal }, outputs({ haste: 1 }));
-    await expect.poll(countStored, { timeout: 10_000 }).toBe(1);
+    await expect.poll(countStored, { timeout: 60_000 }).toBe(1);
     stop.abort(reason);
     await expect(keeping).rejects.toBe(reason);
     expect(await filesBehind()).toEqual([]);

@@ -6,7 +6,7 @@ import { redisUrl } from './testing/index.ts';
 import { startTcpProxy } from './testing/tcp-proxy.ts';
 import { createTestEngine, QUEUES, type TestEngine } from './testing/test-engine.ts';
 
-const WAIT = { until: 'end', timeoutMs: 15_000 } as const;
+const WAIT = { until: 'end', timeoutMs: 60_000 } as const;
 
 describe.each(QUEUES)('on %s', (queue) => {
   let owned: TestEngine;
@@ -120,7 +120,7 @@ describe('a Redis that is away', () => {
     expect(jobs.map(({ state }) => state)).toEqual(Array.from(jobs, () => 'QUEUED'));
     expect(await owned.engine.health()).toEqual({ database: 'ok', migrations: 'ok', queue: 'unreachable' });
     await proxy.accept();
-    await expect.poll(() => owned.engine.health(), { timeout: 10_000 }).toMatchObject({ queue: 'ok' });
+    await expect.poll(() => owned.engine.health(), { timeout: 60_000 }).toMatchObject({ queue: 'ok' });
     await owned.setClockAhead(20);
     expect(await owned.engine.sweep.once()).toMatchObject({ rungAgain: 5 });
     for (const { id } of jobs) {
@@ -142,7 +142,7 @@ describe('a Redis that is away', () => {
     proxy.silence();
     expect((await owned.engine.health()).queue).toBe('unreachable');
     proxy.revive();
-    await expect.poll(() => owned.engine.health(), { timeout: 10_000 }).toMatchObject({ queue: 'ok' });
+    await expect.poll(() => owned.engine.health(), { timeout: 60_000 }).toMatchObject({ queue: 'ok' });
     await owned.engine.submit(aSubmission(owned.callerId));
     await expect.poll(() => owned.doorbells()).toHaveLength(1);
   });

@@ -4,7 +4,7 @@ import type { Receive } from './index.ts';
 import { aCatalog, aModel, anUpstream, aSubmission, OUTPUT, PROVIDER, type RecordingUpstream, running } from './testing/fixtures.ts';
 import { createTestEngine, type TestEngine } from './testing/test-engine.ts';
 
-const WAIT = { until: 'end', timeoutMs: 15_000 } as const;
+const WAIT = { until: 'end', timeoutMs: 60_000 } as const;
 const PUBLIC_URL = 'https://queue.example';
 const FINISHED: Step = { kind: 'finished', output: OUTPUT };
 const MODEL: Model = { ...aModel, routes: [...aModel.routes, { provider: 'other', model: 'other/model' }] };

@@ -8,7 +8,7 @@ import { listen } from './testing/index.ts';
 import { createTestEngine, type TestEngine } from './testing/test-engine.ts';
 
 const NOWHERE = 'http://127.0.0.1:1/hook';
-const POLL = { timeout: 15_000, interval: 10 };
+const POLL = { timeout: 60_000, interval: 10 };
 const log: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
 /** Everything that these tests make. */
 const EVER: ReplayRange = { since: new Date('2020-01-01T00:00:00Z') };

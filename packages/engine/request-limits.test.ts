@@ -5,7 +5,7 @@ import { claimJobs } from './storage/transitions.ts';
 import { aJob, aModel, anUpstream, aSubmission, PROVIDER, running } from './testing/fixtures.ts';
 import { createTestEngine, type TestEngine } from './testing/test-engine.ts';
 
-const WAIT = { until: 'end', timeoutMs: 15_000 } as const;
+const WAIT = { until: 'end', timeoutMs: 60_000 } as const;
 
 let owned: TestEngine;
 beforeEach(async () => {

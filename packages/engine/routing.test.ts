@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { aCatalog, aModel, anUpstream, aSubmission, OUTPUT, type RecordingUpstream, running } from './testing/fixtures.ts';
 import { createTestEngine, type TestEngine } from './testing/test-engine.ts';
 
-const WAIT = { until: 'end', timeoutMs: 15_000 } as const;
+const WAIT = { until: 'end', timeoutMs: 60_000 } as const;
 const busy = () => Promise.reject(new RetryableError('It is busy.'));
 const MODEL: Model = {
   ...aModel,

@@ -7,7 +7,7 @@ import { anUpstream, aSubmission, OUTPUT, running, untilAborted } from './testin
 import { createTestClock } from './testing/test-clock.ts';
 import { createTestEngine, QUEUES, type TestEngine } from './testing/test-engine.ts';
 
-const WAIT = { until: 'end', timeoutMs: 15_000 } as const;
+const WAIT = { until: 'end', timeoutMs: 60_000 } as const;
 const LEASE_SECONDS = 10;
 
 describe.each(QUEUES)('on %s', (queue) => {

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { anUpstream, aSubmission, OUTPUT, running, sha256, untilAborted } from './testing/fixtures.ts';
 import { createTestEngine, QUEUES, type TestEngine } from './testing/test-engine.ts';
 
-const WAIT = { until: 'end', timeoutMs: 15_000 } as const;
+const WAIT = { until: 'end', timeoutMs: 60_000 } as const;
 
 describe.each(QUEUES)('on %s', (queue) => {
   let owned: TestEngine;

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { aCatalog, aModel, anUpstream, aSubmission, OUTPUT, running, untilAborted } from './testing/fixtures.ts';
 import { createTestEngine, QUEUES, type TestEngine } from './testing/test-engine.ts';
 
-const POLL = { timeout: 10_000, interval: 10 };
+const POLL = { timeout: 60_000, interval: 10 };
 const submitTo = (owned: TestEngine, set = {}) => owned.engine.submit(aSubmission(owned.callerId, set));
 const stateOf = async (owned: TestEngine, id: string) => (await owned.engine.read({ id, callerId: owned.callerId }))?.state;
 

@@ -7,7 +7,7 @@ import { aCaller, aJob, aSubmission } from './testing/fixtures.ts';
 import { aReceiver, type Received } from './testing/receiver.ts';
 import { createTestEngine, type TestEngine } from './testing/test-engine.ts';
 
-const POLL = { timeout: 15_000, interval: 10 };
+const POLL = { timeout: 60_000, interval: 10 };
 const DAY = 24 * 3600;
 
 /** As WaveSpeed's receivers want it (wavespeed.md, section 9): the key is the text of the secret, not what it encodes. */

@@ -164,7 +164,7 @@ describe.each(QUEUES)('on %s, a sweep that was started', (queue) => {
     engine.startWorker(anUpstream());
     await engine.setClockAhead(20);
     engine.startSweep();
-    const ended = await engine.engine.wait({ id, callerId: engine.callerId }, { until: 'end', timeoutMs: 15_000 });
+    const ended = await engine.engine.wait({ id, callerId: engine.callerId }, { until: 'end', timeoutMs: 60_000 });
     expect(ended?.state).toBe('COMPLETED');
   });
 });

@@ -10,7 +10,7 @@ import type { Heard } from './untold.ts';
 
 /** Far longer than a test may take. */
 const LONG_MS = 60_000;
-const WAIT = { until: 'end', timeoutMs: 15_000 } as const;
+const WAIT = { until: 'end', timeoutMs: 60_000 } as const;
 
 const numbered = (count: number) => Array.from({ length: count }, (_, index) => `line ${index + 1}`);
 const aStep = (heard: Heard, checkAfterMs = 5): Step => ({ ...running('a run', checkAfterMs), ...heard });
@@ -103,7 +103,7 @@ describe('one run', () => {
     });
     owned.startWorker(upstream);
     const id = await submit();
-    await expect.poll(() => owned.engine.readLogs(referenceTo(id)), { timeout: 5_000 }).toHaveLength(2);
+    await expect.poll(() => owned.engine.readLogs(referenceTo(id)), { timeout: 60_000 }).toHaveLength(2);
   });
 
   test('is told of during a call that is held until its end', async () => {
@@ -222,9 +222,9 @@ describe('one run', () => {
     );
     const id = await submit();
     const refused = () => owned.logged.filter(({ message }) => message === 'what a run told is not written yet').length;
-    await expect.poll(refused, { timeout: 10_000 }).toBeGreaterThan(0);
+    await expect.poll(refused, { timeout: 60_000 }).toBeGreaterThan(0);
     isDone = true;
-    await expect.poll(() => owned.logged.map(({ message }) => message), { timeout: 10_000 }).toContain('write failed, trying again');
+    await expect.poll(() => owned.logged.map(({ message }) => message), { timeout: 60_000 }).toContain('write failed, trying again');
     await owned.sql`drop trigger refuse on job_events`;
     const events = await eventsOf(id);
     expect(linesOf(events)).toEqual(['a', 'b']);
@@ -245,7 +245,7 @@ describe('one run', () => {
     await using _stopping = { [Symbol.asyncDispose]: () => worker.stop() };
     const receive = owned.engine.openReceiver({ upstreams, catalog, sandbox: 'off' });
     const id = await submit();
-    await expect.poll(() => owned.engine.readLogs(referenceTo(id)), { timeout: 5_000 }).toHaveLength(2);
+    await expect.poll(() => owned.engine.readLogs(referenceTo(id)), { timeout: 60_000 }).toHaveLength(2);
     const token = upstream.calls[0]?.run.callbackUrl?.split('/').at(-1) ?? '';
     const readBody = () => Promise.resolve(Buffer.from(JSON.stringify(['a', 'b', 'c'])));
     await receive({ provider: PROVIDER, token, header: () => undefined, readBody }, new AbortController().signal);
@@ -274,7 +274,7 @@ describe('one run', () => {
     await using _stopping = { [Symbol.asyncDispose]: () => worker.stop() };
     const receive = owned.engine.openReceiver({ upstreams, catalog, sandbox: 'off' });
     const id = await submit();
-    await expect.poll(() => upstream.calls.length, { timeout: 5_000 }).toBe(2);
+    await expect.poll(() => upstream.calls.length, { timeout: 60_000 }).toBe(2);
     const token = upstream.calls[0]?.run.callbackUrl?.split('/').at(-1) ?? '';
     const call = (heard: Heard) => {
       const readBody = () => Promise.resolve(Buffer.from(JSON.stringify(heard)));

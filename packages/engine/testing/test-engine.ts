@@ -114,7 +114,7 @@ async function open(options: TestEngineOptions, owned: TestDatabase, assetsFolde
   });
   opened.defer(() => engine.close());
   // Connections are made in the background; a doorbell that is rung before would wait for the sweep.
-  await expect.poll(() => engine.health(), { timeout: 10_000, interval: 5 }).toMatchObject({ queue: 'ok' });
+  await expect.poll(() => engine.health(), { timeout: 60_000, interval: 5 }).toMatchObject({ queue: 'ok' });
   const callerId = await aCaller(database.sql);
   const doorbells = options.queue === 'redis' ? redisDoorbells(queuePrefix, opened) : postgresDoorbells(database.sql);
   const running = opened.move();
