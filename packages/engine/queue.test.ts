@@ -1,12 +1,24 @@
 /** Doorbells may be lost, doubled, or have nowhere to ring: no job minds. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import { type Log, newId, systemClock } from '@claimcheck/core';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { openQueue } from './queue.ts';
+import { type DoorbellQueue, openQueue } from './queue.ts';
 import { anUpstream, aSubmission, OUTPUT } from './testing/fixtures.ts';
-import { redisUrl } from './testing/index.ts';
+import { createTestDatabase, redisUrl } from './testing/index.ts';
 import { startTcpProxy } from './testing/tcp-proxy.ts';
 import { createTestEngine, QUEUES, type TestEngine } from './testing/test-engine.ts';
 
 const WAIT = { until: 'end', timeoutMs: 60_000 } as const;
+const silent: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
+
+function reach(queue: DoorbellQueue): Promise<string> {
+  return queue.ping().then(
+    () => 'reached',
+    () => 'not yet',
+  );
+}
 
 describe.each(QUEUES)('on %s', (queue) => {
   let owned: TestEngine;
@@ -53,16 +65,9 @@ describe.each(QUEUES)('on %s', (queue) => {
       databaseUrl: owned.databaseUrl,
       ...(queue === 'redis' && { redisUrl: redisUrl() }),
       prefix: owned.queuePrefix,
-      log: { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} },
+      log: silent,
     });
-    await expect
-      .poll(() =>
-        queues.ping().then(
-          () => 'ok',
-          () => 'not yet',
-        ),
-      )
-      .toBe('ok');
+    await expect.poll(() => reach(queues)).toBe('reached');
     const jobs = await Promise.all(Array.from({ length: 20 }, () => submit()));
     // Other attempts' numbers, because the same entry twice is one.
     for (let attempt = 1; attempt <= 3; attempt++) {
@@ -146,4 +151,40 @@ describe('a Redis that is away', () => {
     await owned.engine.submit(aSubmission(owned.callerId));
     await expect.poll(() => owned.doorbells()).toHaveLength(1);
   });
+});
+
+/** Once per point of a connection's life: what the server sends first, to sign in, to check the schema, to listen, to take an entry. */
+const CUT_POINTS = 14;
+const CUT_CONNECTIONS = 6 * CUT_POINTS;
+
+test.each(QUEUES)('a process whose connections to %s are cut at any moment goes on, and hears doorbells when they hold', async (name) => {
+  await using database = await createTestDatabase();
+  const store = name === 'redis' ? redisUrl() : database.url;
+  const cutAfter = (connection: number) => (connection <= CUT_CONNECTIONS ? 1 + (connection % CUT_POINTS) : Number.POSITIVE_INFINITY);
+  await using proxy = await startTcpProxy(store, name === 'redis' ? 6379 : 5432, cutAfter);
+  const prefix = `test-${newId(systemClock)}`;
+  const args = name === 'redis' ? [database.url, proxy.through(store), prefix] : [proxy.through(store)];
+  const child = spawn(process.execPath, [fileURLToPath(new URL('testing/queue-process.ts', import.meta.url)), ...args]);
+  const exited = once(child, 'exit');
+  let heard = '';
+  let complaints = '';
+  child.stdout.on('data', (chunk) => {
+    heard += chunk;
+  });
+  child.stderr.on('data', (chunk) => {
+    complaints += chunk;
+  });
+  try {
+    const isCut = expect.poll(() => proxy.connections, { timeout: 60_000 }).toBeGreaterThan(CUT_CONNECTIONS);
+    await Promise.race([isCut, exited.then(() => Promise.reject(new Error(complaints.slice(-2_000))))]);
+    const queue = openQueue({ databaseUrl: database.url, ...(name === 'redis' && { redisUrl: store, prefix }), log: silent });
+    await using _queue = { [Symbol.asyncDispose]: () => queue.close() };
+    await expect.poll(() => reach(queue)).toBe('reached');
+    await queue.ring([{ provider: 'heard', model: 'm', jobId: 'the-job', attempt: 0, priority: 'normal' }]);
+    await expect.poll(() => heard, { timeout: 60_000, message: complaints.slice(-2_000) }).toBe('the-job\n');
+    child.stdin.end();
+    expect(await exited).toEqual([0, null]);
+  } finally {
+    child.kill('SIGKILL');
+  }
 });

@@ -72,8 +72,15 @@ export interface QueueOptions {
   readonly log: Log;
 }
 
-/** A killed worker's doorbell rings again within lockDuration + stalledInterval. BullMQ's defaults would take 60 s. */
-const WORKER_SETTINGS = { lockDuration: 10_000, stalledInterval: 5_000, maxStalledCount: 10, autorun: false } as const;
+const WORKER_SETTINGS = {
+  /** A killed worker's doorbell rings again within lockDuration + stalledInterval. BullMQ's defaults would take 60 s. */
+  lockDuration: 10_000,
+  stalledInterval: 5_000,
+  maxStalledCount: 10,
+  /** After a refused connection. BullMQ would wait for 15 s, long after a store that restarts is back. */
+  runRetryDelay: 500,
+  autorun: false,
+} as const;
 /** Nothing is kept: Postgres remembers, and a kept entry would swallow the next ring of the same id. */
 const ENTRY_SETTINGS = { attempts: 1, removeOnComplete: true, removeOnFail: true } as const;
 /** BullMQ takes entries without a priority, 0, before all others, and then the lowest number first. */
@@ -149,17 +156,23 @@ export function openQueue(options: QueueOptions): DoorbellQueue {
       const name = queueName(provider, model);
       const stored = queueLimits(limits);
       const left: Entry[] = [];
-      const worker = store.openWorker(name, Math.min(concurrency, stored.concurrency ?? concurrency), stored, async (entry) => {
+      const stopping = new AbortController();
+      let worker: EntryWorker | undefined;
+      const keeping = keepLimits(name, stored, start, stopping.signal);
+      let closing: Promise<void> | undefined;
+      async function start(): Promise<void> {
+        worker = await store.openWorker(name, Math.min(concurrency, stored.concurrency ?? concurrency), stored, onEntry);
+        if (stopping.signal.aborted) await worker.close();
+        else worker.run();
+      }
+      async function onEntry(entry: Entry): Promise<void> {
         // Its route has limits that it did not have when the doorbell rang.
         if (model === undefined && !entry.isLetThrough && gateOf(entry) !== undefined) return ring([entry]);
         if ((await onRing(entry)) === 'left') left.push(entry);
-      });
-      const stopping = new AbortController();
-      const keeping = keepLimits(name, stored, worker, stopping.signal);
-      let closing: Promise<void> | undefined;
+      }
       async function close(): Promise<void> {
         stopping.abort();
-        await worker.close();
+        await worker?.close();
         await keeping;
         const again = add(
           left,
@@ -182,19 +195,19 @@ export function openQueue(options: QueueOptions): DoorbellQueue {
     },
   };
 
-  /** Sets a queue's limits, lets its worker take entries from then on, and sets them again when the store has lost them. */
-  async function keepLimits(name: string, limits: QueueLimits, worker: EntryWorker, signal: AbortSignal): Promise<void> {
-    let isRunning = false;
+  /** Sets a queue's limits, starts its worker then, and sets them again when the store has lost them. */
+  async function keepLimits(name: string, limits: QueueLimits, start: () => Promise<void>, signal: AbortSignal): Promise<void> {
+    let isStarted = false;
     await store.connected(signal);
     while (!signal.aborted) {
       try {
         if (await use(name, (queue) => setLimits(queue, limits))) log.info({ queue: name, ...limits }, 'limits set');
-        if (!isRunning && !signal.aborted) worker.run();
-        isRunning = true;
+        if (!isStarted && !signal.aborted) await start();
+        isStarted = true;
       } catch (error) {
-        log.warn({ error, queue: name }, 'limits not set');
+        log.warn({ error, queue: name }, isStarted ? 'limits not set' : 'queue not ready');
       }
-      await clock.sleep(isRunning ? LIMITS_EVERY_MS : LIMITS_AGAIN_MS, signal).catch(() => {});
+      await clock.sleep(isStarted ? LIMITS_EVERY_MS : LIMITS_AGAIN_MS, signal).catch(() => {});
     }
   }
 }
@@ -282,8 +295,8 @@ interface EntryWorker {
 
 interface Store {
   openQueue(name: string): EntryQueue;
-  /** It takes nothing until it is told to run. */
-  openWorker(name: string, concurrency: number, limits: QueueLimits, onEntry: (entry: Entry) => Promise<void>): EntryWorker;
+  /** It takes nothing until it is told to run. @throws when the store is away: a worker that was made then never works. */
+  openWorker(name: string, concurrency: number, limits: QueueLimits, onEntry: (entry: Entry) => Promise<void>): Promise<EntryWorker>;
   /** Resolves when there is a connection, or when the signal aborts. */
   connected(signal: AbortSignal): Promise<void>;
   ping(): Promise<void>;
@@ -313,7 +326,7 @@ function openRedisStore(redisUrl: string, { log, prefix }: QueueOptions): Store 
       queue.on('error', (error) => log.warn({ error, queue: name }, 'queue failed'));
       return queue;
     },
-    openWorker(name, concurrency, limits, onEntry) {
+    async openWorker(name, concurrency, limits, onEntry) {
       // Blocking reads may take long, so no commandTimeout; a silent socket is dropped instead.
       const connection = connect({ maxRetriesPerRequest: null, socketTimeout: 15_000 });
       const settings = { ...WORKER_SETTINGS, ...limiterOf(limits), ...common };
@@ -353,27 +366,33 @@ function openPostgresStore({ databaseUrl, log }: QueueOptions): Store {
     keepAlive: true,
   });
   pool.on('error', (error) => log.warn({ error }, 'queue connection failed'));
+  // BullMQ borrows connections without listening for their errors. The loss of one would end the process; its statement fails anyway.
+  pool.on('connect', (client) => client.on('error', () => {}));
   return {
     openQueue(name) {
       const queue = new backend.Queue<Entry>(name, { connection: pool });
       queue.on('error', (error) => log.warn({ error, queue: name }, 'queue failed'));
       return queue;
     },
-    openWorker(name, concurrency, limits, onEntry) {
+    async openWorker(name, concurrency, limits, onEntry) {
       pool.options.max += 1;
       const settings = { ...WORKER_SETTINGS, ...limiterOf(limits) };
       const worker = new backend.Worker<Entry>(name, (entry) => onEntry(entry.data), { connection: pool, concurrency, ...settings });
       worker.on('error', (error) => log.warn({ error, queue: name }, 'worker failed'));
       const { run, close } = entryWorker(worker, name, log);
-      return {
-        run,
-        async close() {
-          // While it opens its connection for LISTEN it would not give that one back, and the pool could never end.
-          await worker.waitUntilReady().catch(() => {});
-          await close();
-          pool.options.max -= 1;
-        },
-      };
+      async function closeAndGiveBack(): Promise<void> {
+        await close();
+        pool.options.max -= 1;
+      }
+      try {
+        // It keeps what came of its first connection. Were that a failure, running it would fail at once, again and again, without ever letting
+        // anything else happen in the process; were it closed before, the pool would never get that connection back.
+        await worker.waitUntilReady();
+      } catch (error) {
+        await closeAndGiveBack();
+        throw error;
+      }
+      return { run, close: closeAndGiveBack };
     },
     // Each statement connects by itself.
     connected: () => Promise.resolve(),
@@ -387,18 +406,29 @@ function openPostgresStore({ databaseUrl, log }: QueueOptions): Store {
 }
 
 const FULL_QUEUE_WAIT_MS = 250;
+const FAILED_WAIT_MS = 250;
 
 /**
  * BullMQ's Postgres backend ends the wait for an entry at once while any waits, also where the queue's concurrency lets nobody take it: a worker
- * that finds the queue full would ask some hundred times a second. Who finishes an entry takes the next one without this wait.
+ * that finds the queue full would ask some hundred times a second. Who finishes an entry takes the next one without this wait. Nor does a worker
+ * wait when it could not ask, unless the connection was refused: a database that starts up, or is full, would be asked without a pause.
  */
 function createPatientBackend(...options: Parameters<typeof createPostgresBackend>): PostgresQueueBackend {
   const backend = createPostgresBackend(...options);
   const waitForJob = backend.waitForJob.bind(backend);
+  const moveToActive = backend.moveToActive.bind(backend);
   backend.waitForJob = async (timeoutSeconds) => {
     if (!(await backend.isMaxed())) return waitForJob(timeoutSeconds);
     await systemClock.sleep(FULL_QUEUE_WAIT_MS);
     return null;
+  };
+  backend.moveToActive = async (...entry) => {
+    try {
+      return await moveToActive(...entry);
+    } catch (error) {
+      await systemClock.sleep(FAILED_WAIT_MS);
+      throw error;
+    }
   };
   return backend;
 }

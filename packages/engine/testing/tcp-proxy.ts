@@ -17,8 +17,15 @@ export interface TcpProxy extends AsyncDisposable {
   readonly connections: number;
 }
 
-/** Forwards to the server that `url` names. */
-export async function startTcpProxy(url: string, defaultPort: number): Promise<TcpProxy> {
+/**
+ * Forwards to the server that `url` names. `cutAfter` is asked for each connection, the first of which is 1, how many times the server may speak:
+ * the last of them is still forwarded, and then both sides are cut. Nothing is cut unless given.
+ */
+export async function startTcpProxy(
+  url: string,
+  defaultPort: number,
+  cutAfter: (connection: number) => number = () => Number.POSITIVE_INFINITY,
+): Promise<TcpProxy> {
   const target = new URL(url);
   const sockets = new Set<Socket>();
   let forwarding = new Set<Socket>();
@@ -27,11 +34,15 @@ export async function startTcpProxy(url: string, defaultPort: number): Promise<T
   let server: Server;
   let port = 0;
 
-  const forward = (from: Socket, to: Socket) => {
+  const forward = (from: Socket, to: Socket, chunksMax = Number.POSITIVE_INFINITY) => {
+    let chunks = 0;
     sockets.add(from);
     if (!silent) forwarding.add(from);
     from.on('data', (chunk) => {
-      if (forwarding.has(from)) to.write(chunk);
+      chunks += 1;
+      if (!forwarding.has(from) || chunks > chunksMax) return;
+      if (chunks < chunksMax) to.write(chunk);
+      else to.end(chunk, () => from.destroy());
     });
     from.on('error', () => {});
     from.on('close', () => {
@@ -44,7 +55,7 @@ export async function startTcpProxy(url: string, defaultPort: number): Promise<T
       connections += 1;
       const upstream = connect(Number(target.port || defaultPort), target.hostname);
       forward(client, upstream);
-      forward(upstream, client);
+      forward(upstream, client, cutAfter(connections));
     });
     await new Promise<void>((resolve, reject) => server.once('error', reject).listen(port, '127.0.0.1', resolve));
     const address = server.address();
