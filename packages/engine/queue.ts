@@ -308,6 +308,9 @@ function limiterOf({ max, duration }: QueueLimits): { readonly limiter?: { reado
   return max === undefined || duration === undefined ? {} : { limiter: { max, duration } };
 }
 
+/** How long a worker that has done what it took may take to tell Redis. */
+const CLOSE_MS = 1_500;
+
 function openRedisStore(redisUrl: string, { log, prefix }: QueueOptions): Store {
   const clients: Redis[] = [];
   const connect = (settings: RedisOptions) => {
@@ -330,9 +333,29 @@ function openRedisStore(redisUrl: string, { log, prefix }: QueueOptions): Store 
       // Blocking reads may take long, so no commandTimeout; a silent socket is dropped instead.
       const connection = connect({ maxRetriesPerRequest: null, socketTimeout: 15_000 });
       const settings = { ...WORKER_SETTINGS, ...limiterOf(limits), ...common };
-      const worker = new Worker<Entry>(name, (entry) => onEntry(entry.data), { connection, concurrency, ...settings });
+      const entries = new Set<Promise<void>>();
+      const handle = ({ data }: { readonly data: Entry }) => {
+        const handling = onEntry(data).finally(() => entries.delete(handling));
+        entries.add(handling);
+        return handling;
+      };
+      const worker = new Worker<Entry>(name, handle, { connection, concurrency, ...settings });
       worker.on('error', (error) => log.warn({ error, queue: name }, 'worker failed'));
-      return entryWorker(worker, name, log);
+      const { run, close } = entryWorker(worker, name, log);
+      return {
+        run,
+        async close() {
+          const over = new AbortController();
+          const closed = close().finally(() => over.abort());
+          // Without a Redis it may never end: it waits to say what is done, and for a connection to end that has ended already.
+          const tooLong = Promise.allSettled(entries).then(() => systemClock.sleep(CLOSE_MS, over.signal));
+          const givenUp = tooLong.then(
+            () => log.warn({ queue: name }, 'worker closed without redis, its doorbells ring again'),
+            () => {},
+          );
+          await Promise.race([closed, givenUp]);
+        },
+      };
     },
     connected(signal) {
       const { promise, resolve } = Promise.withResolvers<void>();

@@ -37,6 +37,8 @@ const PROGRAMS: Readonly<Record<Part, { readonly file: URL; readonly ready: RegE
   // The product's own: it knows nothing of providers.
   dispatcher: { file: new URL('../../dispatcher/main.ts', import.meta.url), ready: /dispatcher delivers/ },
 };
+/** What is repeated of the last words of a process that ended unasked. */
+const COMPLAINT_MAX = 1_000;
 const TETHER = fileURLToPath(new URL('tether.ts', import.meta.url));
 
 export interface FleetOptions {
@@ -66,7 +68,11 @@ export function openFleet({ environment, logDir }: FleetOptions): Fleet {
     const isReady = Promise.withResolvers<void>();
     isReady.promise.catch(() => {});
     let url = '';
+    let complaint = '';
     child.stderr?.pipe(log, { end: false });
+    child.stderr?.on('data', (chunk) => {
+      complaint = `${complaint}${chunk}`.slice(-COMPLAINT_MAX);
+    });
     if (child.stdout) {
       createInterface({ input: child.stdout }).on('line', (line) => {
         log.write(`${line}\n`);
@@ -82,7 +88,7 @@ export function openFleet({ environment, logDir }: FleetOptions): Fleet {
       running.delete(started);
       isReady.reject(new Error(`The ${part} ${pid} ended before it was ready.`));
       if (!ending.has(started) && !isClosing) {
-        unasked.push(`${part} ${pid} ended with ${signal ?? `code ${code}`} unasked, see ${part}-${pid}.log`);
+        unasked.push(`${part} ${pid} ended with ${signal ?? `code ${code}`} unasked, see ${part}-${pid}.log: ${complaint.trim()}`);
         start(part, own);
       }
       return typeof code === 'number' ? code : null;
