@@ -22,8 +22,8 @@ import { serveFile } from './files.ts';
 import { followByToken } from './follow-job.ts';
 import { perform } from './perform.ts';
 import { listModels } from './perform-models.ts';
-import { receiveUpload } from './perform-uploads.ts';
 import { performPublic } from './perform-webhooks.ts';
+import { completeUpload, receiveUpload, receiveUploadPart } from './receive-uploads.ts';
 import { openApiHandler } from './serve-openapi.ts';
 import { readWireRequest } from './wire-request.ts';
 
@@ -71,7 +71,13 @@ export function createApp(options: AppDeps): Hono {
   mountGet(app, deps, native, '/files/:token/:name', (c) => serveFile(c, deps.engine.assets, c.req.param('token') ?? ''));
 
   mountOnly(app, deps, native, 'POST', '/callbacks/:provider/:token', (c) => answerCallback(c, deps));
-  mountOnly(app, deps, native, 'PUT', '/uploads/:token', (c) => receiveUpload(c, { ...deps, uploads: deps.engine.uploads }));
+  const receiving = { ...deps, uploads: deps.engine.uploads };
+  mountOnly(app, deps, native, 'PUT', '/uploads/:token', (c) => receiveUpload(c, receiving));
+  // The second, because some clients of fal make it themselves of where the file can be had (fal.md, section 8).
+  for (const file of ['/uploads/:token', '/files/:token/:name/multipart/:upload']) {
+    mountOnly(app, deps, native, 'PUT', `${file}/:part{[0-9]+}`, (c) => receiveUploadPart(c, receiving));
+    mountOnly(app, deps, native, 'POST', `${file}/complete`, (c) => completeUpload(c, receiving));
+  }
 
   const models = listModels(deps).flatMap(({ model, routes }) => (routes.some(({ isAvailable }) => isAvailable) ? [model] : []));
   mountGet(app, deps, native, '/openapi.json', openApiHandler({ dialects: deps.dialects, models }, deps.publicUrl));

@@ -1,13 +1,15 @@
 /** What the API serves besides dialects' routes, as the description of the API tells it. None of it needs a key. */
 import { z } from 'zod';
+import { partsSchema, sentPartSchema } from './receive-uploads.ts';
 
 export interface OwnRoute {
   readonly method: 'GET' | 'POST' | 'PUT';
   /** In Hono's syntax. */
   readonly path: string;
   readonly summary: string;
-  /** Of the body, which may be of any type. */
+  /** Of the body, which may be of any type unless there is a schema of JSON. */
   readonly body?: string;
+  readonly schema?: z.ZodType;
   readonly answers: Readonly<Record<number, { readonly description: string; readonly contentType?: string; readonly schema?: z.ZodType }>>;
 }
 
@@ -58,6 +60,23 @@ export const OWN_ROUTES: readonly OwnRoute[] = [
     body: 'The bytes of the file.',
     answers: { 200: { description: 'They are kept.', schema: sentFileSchema } },
   },
+  ...['/uploads/:token', '/files/:token/:name/multipart/:upload'].flatMap((file): readonly OwnRoute[] => [
+    {
+      method: 'PUT',
+      path: `${file}/:part{[0-9]+}`,
+      summary: 'Takes one part of an announced file; its address is the permission.',
+      body: 'The bytes of the part.',
+      answers: { 200: { description: 'They are kept.', schema: sentPartSchema } },
+    },
+    {
+      method: 'POST',
+      path: `${file}/complete`,
+      summary: 'Puts the parts of an announced file together; its address is the permission.',
+      body: 'What was answered to the parts.',
+      schema: partsSchema,
+      answers: { 200: { description: 'The file is complete.', schema: sentFileSchema } },
+    },
+  ]),
   {
     method: 'POST',
     path: '/callbacks/:provider/:token',

@@ -292,9 +292,13 @@ function ownOperation(route: OwnRoute, path: readonly PathParameter[], schemas: 
     summary: route.summary,
     security: [],
     ...(parameters.length > 0 && { parameters }),
-    ...(route.body !== undefined && { requestBody: { description: route.body, content: { '*/*': { schema: {} } } } }),
+    ...(route.body !== undefined && { requestBody: { description: route.body, content: ownContent(route, schemas) } }),
     responses: { ...answersOf(route, schemas), default: { $ref: '#/components/responses/NativeError' } },
   };
+}
+
+function ownContent({ schema }: OwnRoute, schemas: SchemaComponents): JsonSchema {
+  return schema ? { 'application/json': { schema: schemas.of(schema, 'input') } } : { '*/*': { schema: {} } };
 }
 
 const PROXY_METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] as const;

@@ -162,6 +162,85 @@ describe('a file in two steps', () => {
   });
 });
 
+describe('a file in parts', () => {
+  const PART = z.object({ partNumber: z.number(), etag: z.string() });
+  const HEAD = PNG.subarray(0, 8);
+  const REST = PNG.subarray(8);
+  const complete = (url: string, parts: unknown) => fetch(`${url}/complete`, jsonBody({ parts }));
+
+  async function sent(url: string, part: number, bytes: Uint8Array<ArrayBuffer>) {
+    const response = await put(`${url}/${part}`, bytes);
+    expect(response.status).toBe(200);
+    const told = PART.parse(await response.json());
+    expect(response.headers.get('etag')).toBe(told.etag);
+    return told;
+  }
+
+  test('is sent without a key, completed, and read as one', async () => {
+    const { upload_url: url, file_url: fileUrl } = await announced();
+    const last = await sent(url, 2, REST);
+    const parts = [last, await sent(url, 1, HEAD)];
+    expect((await fetch(fileUrl)).status).toBe(404);
+    const completed = await complete(url, parts);
+    expect(completed.status).toBe(200);
+    const told = await jsonOf(completed);
+    expect(told).toMatchObject({ file_url: fileUrl, content_type: 'image/png', file_size: PNG.length });
+    expect(Buffer.from(await (await fetch(fileUrl)).arrayBuffer())).toEqual(PNG);
+    // For clients that lost the answer.
+    expect(await jsonOf(await complete(url, parts))).toEqual(told);
+    expect((await put(`${url}/3`, PNG)).status).toBe(409);
+  });
+
+  test('is sent to addresses below its own as well, as the client of fal for Python makes them, in the forms that HTTP has for a tag', async () => {
+    const { file_url: fileUrl, id } = await announced();
+    const first = await sent(`${fileUrl}/multipart/${id}`, 1, PNG);
+    const completed = await complete(`${fileUrl}/multipart/${id}`, [{ ...first, etag: `W/${first.etag}` }]);
+    expect(completed.status).toBe(200);
+    expect(Buffer.from(await (await fetch(fileUrl)).arrayBuffer())).toEqual(PNG);
+  });
+
+  test('is told which parts are not there', async () => {
+    const { upload_url: url } = await announced();
+    const first = await sent(url, 1, HEAD);
+    const refused = await complete(url, [first, { partNumber: 2, etag: first.etag }]);
+    expect(refused.status).toBe(400);
+    expect(await jsonOf(refused)).toMatchObject({ code: 'invalid_parameters', errors: [{ pointer: '/parts/1' }] });
+  });
+
+  test.each([
+    ['[]', '', 'object'],
+    ['{}', '/parts', 'is missing'],
+    ['{"parts":[]}', '/parts', 'one for each part'],
+    ['{"parts":[{"partNumber":"1","etag":"x"}]}', '/parts', 'partNumber'],
+  ])('with %s as its parts is told what is wrong', async (body, pointer, message) => {
+    const { upload_url: url } = await announced();
+    const refused = await fetch(`${url}/complete`, { method: 'POST', body });
+    expect(refused.status).toBe(400);
+    expect(await jsonOf(refused)).toMatchObject({
+      code: 'invalid_parameters',
+      errors: [{ pointer, message: expect.stringContaining(message) }],
+    });
+  });
+
+  test.each(['{', '\xff'])('with %j as its parts is told that this is no JSON', async (text) => {
+    const { upload_url: url } = await announced();
+    const refused = await fetch(`${url}/complete`, { method: 'POST', body: Buffer.from(text, 'latin1') });
+    expect([refused.status, await jsonOf(refused)]).toMatchObject([400, { code: 'invalid_json' }]);
+  });
+
+  test('is refused where all parts together are too large, or a number is', async () => {
+    const { upload_url: url } = await announced();
+    await sent(url, 1, Buffer.alloc(BYTES_MAX - 1, 1));
+    expect((await put(`${url}/2`, 'ab')).status).toBe(413);
+    expect((await put(`${url}/10001`, 'a')).status).toBe(400);
+    expect((await put(`${url}/x`, 'a')).status).toBe(404);
+    expect((await put(`${listening.url}/uploads/${'a'.repeat(43)}/1`, 'a')).status).toBe(404);
+    expect((await complete(`${listening.url}/uploads/${'a'.repeat(43)}`, [{ partNumber: 1, etag: 'a' }])).status).toBe(404);
+    expect((await fetch(`${url}/1`)).headers.get('allow')).toBe('PUT');
+    expect((await fetch(`${url}/complete`)).headers.get('allow')).toBe('POST');
+  });
+});
+
 describe('a file in a form', () => {
   test('is stored with the form', async () => {
     const response = await call('/v2/uploads', {

@@ -1,8 +1,6 @@
-/** Performs the operations on uploads, and takes the bytes that come to their addresses. */
-import { AppError, isId, type Operation, type Operations, type Upload, type UploadOperations, uploadedFileUrl } from '@claimcheck/core';
-import type { Arrival, Engine, KeyOwner } from '@claimcheck/engine';
-import type { Context } from 'hono';
-import type { Bodies } from './bodies.ts';
+/** Performs the operations on uploads. */
+import { AppError, isId, type Operation, type Operations, type Upload, type UploadOperations } from '@claimcheck/core';
+import type { Engine, KeyOwner } from '@claimcheck/engine';
 
 type UploadOperation = UploadOperations[keyof UploadOperations]['operation'];
 
@@ -56,44 +54,4 @@ async function find(uploads: Engine['uploads'], callerId: string, id: string): P
   const upload = isId(id) ? await uploads.read({ callerId, id }) : undefined;
   if (!upload) throw new AppError('not_found', `Upload ${id} not found`);
   return upload;
-}
-
-export interface ReceiveDeps {
-  readonly uploads: Engine['uploads'];
-  readonly bodies: Bodies;
-  readonly publicUrl?: string;
-}
-
-/**
- * `PUT /uploads/{token}`: takes the bytes of an announced file. The token is the permission. The same bytes once more are answered as the
- * first time, for clients that lost the answer.
- * @throws AppError `not_found`, `conflict` when other bytes came before, `payload_too_large`, `invalid_request`.
- */
-export async function receiveUpload(c: Context, { uploads, bodies, publicUrl }: ReceiveDeps): Promise<Response> {
-  const chunks = bodies.chunks(c.req.raw, {
-    bytesMax: uploads.bytesMax,
-    tooLarge: () => new AppError('payload_too_large', `A file may have ${uploads.bytesMax} bytes at most.`),
-  });
-  const arrival = await uploads.receive(c.req.param('token') ?? '', chunks, c.req.header('content-type'));
-  const { fileName, contentType, bytes, sha256, expiresAt, token } = arrivedUpload(arrival);
-  return c.json({
-    file_url: uploadedFileUrl({ token, fileName }, publicUrl ?? new URL(c.req.url).origin),
-    file_name: fileName,
-    content_type: contentType,
-    file_size: bytes,
-    sha256,
-    expires_at: expiresAt.toISOString(),
-  });
-}
-
-function arrivedUpload(arrival: Arrival): Upload {
-  switch (arrival.kind) {
-    case 'stored':
-    case 'known':
-      return arrival.upload;
-    case 'different':
-      throw new AppError('conflict', 'The bytes of this file have come already, and were others: announce another file.');
-    case 'unknown':
-      throw new AppError('not_found', 'No file is awaited here: it was never announced, was deleted, or has expired.');
-  }
 }

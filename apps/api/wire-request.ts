@@ -210,7 +210,8 @@ function digest(content: string | Uint8Array): string {
   return createHash('sha256').update(content).digest('hex');
 }
 
-function decodeUtf8(bytes: Uint8Array, code: 'invalid_json' | 'invalid_request', what: string): string {
+/** @throws AppError with that code. */
+export function decodeUtf8(bytes: Uint8Array, code: 'invalid_json' | 'invalid_request', what: string): string {
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch {

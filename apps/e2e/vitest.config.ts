@@ -4,6 +4,7 @@ import { availableParallelism, freemem, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
+import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 /** Where a machine-readable report goes, for a script that counts. */
@@ -26,6 +27,17 @@ function hasRoomInMemory(): boolean {
   }
 }
 
+/** Files that take a minute and more, most of it waiting. Were they begun last, all others would be done and they would wait alone. */
+const LONGEST = ['chaos', 'standalone', 'parts'].map((name) => `/apps/e2e/${name}.test.ts`);
+
+class LongestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const isLong = ({ moduleId }: TestSpecification) => LONGEST.some((path) => moduleId.endsWith(path));
+    const sorted = await super.sort(files);
+    return [...sorted.filter(isLong), ...sorted.filter((file) => !isLong(file))];
+  }
+}
+
 export default defineConfig({
   root,
   test: {
@@ -39,6 +51,7 @@ export default defineConfig({
     server: { deps: { inline: ['@inferencesh/sdk'] } },
     // Processes, because tests signal them and workers load native code.
     pool: 'forks',
+    sequence: { sequencer: LongestFirst },
     // Most of the time tests wait for processes and servers, so there may be more of them at once than cores.
     maxWorkers: Math.max(3, availableParallelism()),
     reporters: reportFile ? ['default', ['json', { outputFile: reportFile }]] : ['default'],

@@ -37,18 +37,19 @@ export const restRoutes: readonly DialectRoute[] = [
     decode: () => ({ kind: 'readAllWebhookKeys' }),
     encode: ({ keys }) => ({ ...json({ keys: keys.map(jwk) }), headers: { 'cache-control': `public, max-age=${KEYS_SECONDS}` } }),
   }),
-  on('createUpload', {
-    method: 'POST',
-    path: `${REST}/storage/upload/initiate`,
-    body: 'json',
-    summary: 'Announces a file: where its bytes are to be sent, and where they will be.',
-    members: announcedFile,
-    decode: (request, { members: { file_name: fileName, content_type: contentType } }) => {
-      refuseAccessRules(request);
-      return { kind: 'createUpload', fileName, ...(contentType !== undefined && contentType !== '' && { contentType }) };
-    },
-    encode: (upload, { baseUrl }) => json(addressesOf(upload, baseUrl)),
-  }),
+  // One address takes the file as a whole, and below it in parts, as the client for JavaScript sends what is larger than 90 MiB.
+  ...['initiate', 'initiate-multipart'].map((name) =>
+    on('createUpload', {
+      method: 'POST',
+      path: `${REST}/storage/upload/${name}`,
+      body: 'json',
+      summary: 'Announces a file: where its bytes are to be sent, and where they will be.',
+      members: announcedFile,
+      decode: (request, { members: { file_name: fileName, content_type: contentType } }) =>
+        announcement(request, { fileName, contentType }),
+      encode: (upload, { baseUrl }) => json(addressesOf(upload, baseUrl)),
+    }),
+  ),
   // The client for Python asks for a token first, and uploads with it for as long as it is good.
   on('readCaller', {
     method: 'POST',
@@ -68,14 +69,16 @@ export const restRoutes: readonly DialectRoute[] = [
     decode: arrivedFile,
     encode: (upload, { baseUrl }) => json({ access_url: uploadedFileUrl(upload, baseUrl) }),
   }),
-  // What the vendor's clients do with files of 90 MiB and more.
-  ...['storage/upload/initiate-multipart', 'files/upload/multipart'].map((path) =>
-    notOffered(
-      'POST',
-      `${REST}/${path}`,
-      `Uploads in parts are not offered: ask POST ${REST}/storage/upload/initiate for an address and send the file there as a whole.`,
-    ),
-  ),
+  // The client for Python sends more than 100 MB in parts, to addresses that it makes of the file's own.
+  on('createUpload', {
+    method: 'POST',
+    path: `${REST}/files/upload/multipart`,
+    body: 'none',
+    summary: 'Announces a file that comes in parts, which the header X-Fal-File-Name names.',
+    decode: (request) =>
+      announcement(request, { fileName: request.header('x-fal-file-name'), contentType: request.header('content-type') }),
+    encode: (upload, { baseUrl }) => json({ access_url: uploadedFileUrl(upload, baseUrl), uploadId: upload.id }),
+  }),
   ...['tokens', 'tokens/realtime'].map((path) =>
     notOffered('POST', `${REST}/${path}`, 'Tokens for browsers are not offered: keep the API key on your server and use its proxy.'),
   ),
@@ -99,6 +102,14 @@ export function notOffered(method: DialectRoute['method'], path: string, message
 /** RFC 8037; padded as the vendor's is, because receivers were written that decode no other (section 7). */
 function jwk({ id, publicKey }: WebhookKey) {
   return { kty: 'OKP', crv: 'Ed25519', x: publicKey.padEnd(Math.ceil(publicKey.length / 4) * 4, '='), kid: id, use: 'sig', alg: 'EdDSA' };
+}
+
+function announcement(
+  request: WireRequest,
+  { fileName = '', contentType = '' }: { fileName?: string | undefined; contentType?: string | undefined },
+) {
+  refuseAccessRules(request);
+  return { kind: 'createUpload' as const, fileName, ...(contentType !== '' && { contentType }) };
 }
 
 function arrivedFile(request: WireRequest): { readonly kind: 'readUpload'; readonly id: string } {

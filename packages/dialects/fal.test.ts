@@ -74,10 +74,10 @@ test('the table has these lines and no others', () => {
     'GET /fal/run/:model{.+} submit',
     'GET /fal/rest/.well-known/jwks.json readAllWebhookKeys',
     'POST /fal/rest/storage/upload/initiate createUpload',
+    'POST /fal/rest/storage/upload/initiate-multipart createUpload',
     'POST /fal/rest/storage/auth/token readCaller',
     'POST /fal/rest/files/upload createUpload',
-    'POST /fal/rest/storage/upload/initiate-multipart readCaller',
-    'POST /fal/rest/files/upload/multipart readCaller',
+    'POST /fal/rest/files/upload/multipart createUpload',
     'POST /fal/rest/tokens readCaller',
     'POST /fal/rest/tokens/realtime readCaller',
     'GET /fal/api/:path{.+} readCaller',
@@ -601,18 +601,34 @@ describe('an upload', () => {
   const at = STARTED_AT;
   const upload: Upload = { id: JOB_ID, token: 'tok', fileName: 'a b.png', contentType: 'image/png', createdAt: at, expiresAt: at };
   const ANNOUNCE = 'POST /fal/rest/storage/upload/initiate';
-  const announced = (body: object, headers = {}) => routeOf(fal, ANNOUNCE).decode(aRequest({ body: JSON.stringify(body), headers }));
+  const announced = (body: object, headers = {}, line = ANNOUNCE) =>
+    routeOf(fal, line).decode(aRequest({ body: JSON.stringify(body), headers }));
 
-  test('is announced, and answered with where to send it and where it will be', () => {
-    expect(announced({ file_name: 'a b.png', content_type: 'image/png' })).toEqual({
-      kind: 'createUpload',
-      fileName: 'a b.png',
-      contentType: 'image/png',
-    });
-    expect(bodyOf(routeOf(fal, ANNOUNCE).encode(upload, aRequest()))).toEqual({
-      upload_url: `${BASE_URL}/uploads/tok`,
-      file_url: `${BASE_URL}/files/tok/a%20b.png`,
-    });
+  test.each([ANNOUNCE, `${ANNOUNCE}-multipart`])(
+    'is announced with %s, and answered with where to send it and where it will be',
+    (line) => {
+      expect(announced({ file_name: 'a b.png', content_type: 'image/png' }, {}, line)).toEqual({
+        kind: 'createUpload',
+        fileName: 'a b.png',
+        contentType: 'image/png',
+      });
+      expect(bodyOf(routeOf(fal, line).encode(upload, aRequest()))).toEqual({
+        upload_url: `${BASE_URL}/uploads/tok`,
+        file_url: `${BASE_URL}/files/tok/a%20b.png`,
+      });
+    },
+  );
+
+  test.each([
+    [
+      { 'x-fal-file-name': 'a b.png', 'content-type': 'image/png' },
+      { fileName: 'a b.png', contentType: 'image/png' },
+    ],
+    [{}, { fileName: '' }],
+  ])('of the client for Python that comes in parts is announced by headers: %j', (headers, file) => {
+    const line = routeOf(fal, 'POST /fal/rest/files/upload/multipart');
+    expect([line.body, line.decode(aRequest({ headers }))]).toEqual(['none', { kind: 'createUpload', ...file }]);
+    expect(bodyOf(line.encode(upload, aRequest()))).toEqual({ access_url: `${BASE_URL}/files/tok/a%20b.png`, uploadId: JOB_ID });
   });
 
   test('of the client for Python comes as a whole, named by a header', () => {
@@ -655,15 +671,12 @@ describe('an upload', () => {
   });
 });
 
-test.each([
-  'GET /fal/run/:model{.+}/realtime',
-  'POST /fal/rest/storage/upload/initiate-multipart',
-  'POST /fal/rest/files/upload/multipart',
-  'POST /fal/rest/tokens',
-  'GET /fal/api/:path{.+}',
-])('%s says that there is no such thing here', (line) => {
-  expect(thrownBy(() => routeOf(fal, line).decode(aRequest()))).toMatchObject({ code: 'not_implemented' });
-});
+test.each(['GET /fal/run/:model{.+}/realtime', 'POST /fal/rest/tokens', 'GET /fal/api/:path{.+}'])(
+  '%s says that there is no such thing here',
+  (line) => {
+    expect(thrownBy(() => routeOf(fal, line).decode(aRequest()))).toMatchObject({ code: 'not_implemented' });
+  },
+);
 
 describe('one address for everything', () => {
   const target = (url: string | undefined) => fal.proxy?.target({ header: (name) => (name === 'x-fal-target-url' ? url : undefined) });

@@ -7,7 +7,7 @@ import type { Media, ProducedFile } from '@claimcheck/core';
 import {
   type Asset,
   type AssetOwner,
-  deleteAsset,
+  deleteAssets,
   findAsset,
   finishAsset,
   insertAsset,
@@ -15,6 +15,7 @@ import {
   type WholeAsset,
 } from './storage/assets.ts';
 import type { Database } from './storage/connection.ts';
+import { finishPart, listPartTokens, listReplacedParts } from './storage/upload-parts.ts';
 import { finishUpload } from './storage/uploads.ts';
 
 export type { Asset } from './storage/assets.ts';
@@ -31,6 +32,9 @@ export interface ByteRange {
   readonly end: number;
 }
 
+/** A file that was written; not kept where nobody wanted it any more. */
+export type WrittenFile = Pick<WholeAsset, 'bytes' | 'sha256'> & { readonly isKept: boolean };
+
 export interface AssetStore {
   /** Keeps a file for as long as the job's result. Calling it again for the same bytes makes a second file. */
   store(jobId: string, file: ProducedFile): Promise<Media>;
@@ -40,11 +44,11 @@ export interface AssetStore {
    * The file of an upload, which is readable for `ttlSeconds` from then on. Not kept when that has expired, or has a file already; undefined,
    * and nothing is read, when there is no such upload.
    */
-  storeUpload(
-    uploadId: string,
-    file: StreamedFile,
-    ttlSeconds: number,
-  ): Promise<{ readonly isKept: boolean; readonly sha256: string } | undefined>;
+  storeUpload(uploadId: string, file: StreamedFile, ttlSeconds: number): Promise<WrittenFile | undefined>;
+  /** A part of it, in the place of what came with the same number before. Not kept when the upload has its file already. */
+  storePart(uploadId: string, part: number, file: StreamedFile): Promise<WrittenFile | undefined>;
+  /** Removes all parts of an upload. */
+  removeParts(uploadId: string): Promise<void>;
   /** The description of a file, by the token in its address; undefined when unknown or expired. */
   find(token: string): Promise<Asset | undefined>;
   /** Its bytes, or a range of them, by the token in its description. Fails while it is read when they are gone. */
@@ -88,7 +92,7 @@ export function openAssetStore({ place, database }: { readonly place: AssetPlace
       await place.write(token, measure.chunks, signal);
     } catch (error) {
       // If that fails too, the row goes with its owner.
-      await deleteAsset(sql, token).catch(() => {});
+      await deleteAssets(sql, [token]).catch(() => {});
       signal?.throwIfAborted();
       throw error;
     }
@@ -97,9 +101,21 @@ export function openAssetStore({ place, database }: { readonly place: AssetPlace
     if (!isKept) {
       // The purge looks for files once. One that came after it would stay for ever.
       await place.remove([token]);
-      await deleteAsset(sql, token);
+      await deleteAssets(sql, [token]);
     }
     return { ...whole, isKept };
+  }
+
+  /** Files first, so that a crash in between leaves rows that name what is left to do. */
+  async function forget(tokens: readonly string[]): Promise<void> {
+    if (tokens.length === 0) return;
+    await remove(tokens);
+    await deleteAssets(sql, tokens);
+  }
+
+  async function remove(tokens: readonly string[]): Promise<void> {
+    await place.remove(tokens);
+    if (place.removeBegun && tokens.length > 0) await place.removeBegun(await listBegun(sql, tokens));
   }
 
   async function storeStream(jobId: string, file: StreamedFile, signal?: AbortSignal): Promise<Media> {
@@ -121,14 +137,17 @@ export function openAssetStore({ place, database }: { readonly place: AssetPlace
     storeStream,
     storeUpload: (uploadId, file, ttlSeconds) =>
       write({ uploadId }, file, (whole) => finishUpload(sql, { ...whole, uploadId, ttlSeconds })),
+    async storePart(uploadId, part, file) {
+      const written = await write({ uploadId, part }, file, (whole) => finishPart(sql, whole));
+      if (written?.isKept) await forget(await listReplacedParts(sql, written.token));
+      return written;
+    },
+    removeParts: async (uploadId) => forget(await listPartTokens(sql, uploadId)),
     async find(token) {
       return TOKEN_PATTERN.test(token) ? findAsset(sql, token) : undefined;
     },
     read: (token, range) => pulled(place.read(token, range)),
-    async remove(tokens) {
-      await place.remove(tokens);
-      if (place.removeBegun && tokens.length > 0) await place.removeBegun(await listBegun(sql, tokens));
-    },
+    remove,
     close: () => place.close?.(),
   };
 }

@@ -24,7 +24,7 @@ describe.each(['a folder', 'a bucket'])('with files in %s', (kind) => {
     owned = opened;
     await owned.setClockAhead(0);
     callerId = await aCaller(owned.sql);
-    await owned.sql`delete from uploads where asset_token is null`;
+    await owned.sql`delete from uploads where not exists (select from assets where upload_id = uploads.id)`;
     await owned.sql`update uploads set expires_at = db_now()`;
     await owned.engine.sweep.once();
     expect(await filesBehind()).toEqual([]);
@@ -210,6 +210,106 @@ describe.each(['a folder', 'a bucket'])('with files in %s', (kind) => {
     }
     expect(await owned.engine.uploads.receive(token, watched())).toEqual({ kind: 'unknown' });
     expect(isRead).toBe(false);
+  });
+
+  describe('parts of a file', () => {
+    /** Each `bytes` long, so that all but the last have the size that buckets insist on. */
+    const partsOf = (whole: Buffer, bytes: number) =>
+      Array.from({ length: Math.ceil(whole.length / bytes) }, (_, index) => whole.subarray(index * bytes, (index + 1) * bytes));
+
+    async function sendPart(token: string, part: number, bytes: Buffer) {
+      const arrival = await owned.engine.uploads.receivePart(token, part, inChunks(bytes, 1_000_003));
+      if (arrival.kind !== 'stored') throw new Error(`it is ${arrival.kind}`);
+      return arrival.part;
+    }
+
+    test('make one, in the order of their numbers, whenever they come; then they are gone', async () => {
+      const whole = Buffer.concat([PNG, Buffer.alloc(16.5 * MEBIBYTE, 'all work and no play')]);
+      const { token } = await announced({ contentType: 'image/webp' });
+      const sent = await Promise.all(
+        partsOf(whole, 5 * MEBIBYTE)
+          .map((bytes, index) => sendPart(token, index + 1, bytes))
+          .reverse(),
+      );
+      expect(await readBack(token)).toBeUndefined();
+      expect(await filesBehind()).toHaveLength(4);
+      const arrival = await owned.engine.uploads.assemble(token, sent);
+      expect(arrival).toMatchObject({
+        kind: 'stored',
+        upload: { contentType: 'image/png', bytes: whole.length, sha256: sha256(whole) },
+      });
+      expect((await readBack(token))?.equals(whole)).toBe(true);
+      expect(await filesBehind()).toHaveLength(1);
+      expect(await owned.engine.uploads.assemble(token, sent)).toEqual({ ...arrival, kind: 'known' });
+      expect(await owned.engine.uploads.receivePart(token, 1, once(PNG))).toEqual({ kind: 'complete' });
+      expect(await owned.engine.uploads.receive(token, inChunks(whole, MEBIBYTE))).toMatchObject({ kind: 'known' });
+    });
+
+    test('that come again take the place of what came before, and those that are not named are thrown away', async () => {
+      const { token } = await announced();
+      const old = await sendPart(token, 1, Buffer.from('old '));
+      await sendPart(token, 7, Buffer.from('unwanted'));
+      const parts = [await sendPart(token, 1, Buffer.from('new ')), await sendPart(token, 10_000, NOISE)];
+      await expect(owned.engine.uploads.assemble(token, [old, ...parts.slice(1)])).rejects.toMatchObject({
+        code: 'invalid_parameters',
+        problems: [{ pointer: '/parts/0', message: expect.stringContaining('part 1') }],
+      });
+      expect(await filesBehind()).toHaveLength(3);
+      await owned.engine.uploads.assemble(token, parts);
+      expect(await readBack(token)).toEqual(Buffer.concat([Buffer.from('new '), NOISE]));
+      expect(await filesBehind()).toHaveLength(1);
+    });
+
+    test('that are not there, or are named twice, are all told, and the file may be completed after that', async () => {
+      const { token } = await announced();
+      const first = await sendPart(token, 1, PNG);
+      const lacking = [2, 3, 4, 5].map((part) => ({ part, sha256: first.sha256 }));
+      const refusal = await owned.engine.uploads.assemble(token, [first, first, ...lacking]).catch((error: AppError) => error);
+      expect(refusal).toMatchObject({
+        code: 'invalid_parameters',
+        problems: ['/parts/1', '/parts/2', '/parts/3', '/parts/4', '/parts/5'].map((pointer) => ({ pointer })),
+      });
+      expect(await owned.engine.uploads.assemble(token, [first])).toMatchObject({ kind: 'stored' });
+    });
+
+    test('are refused when all together are too many bytes, and nothing is left of the last', async () => {
+      const { token } = await announced();
+      const first = await sendPart(token, 1, Buffer.alloc(BYTES_MAX - 10, 1));
+      await expect(owned.engine.uploads.receivePart(token, 2, once(Buffer.alloc(11)))).rejects.toMatchObject({ code: 'payload_too_large' });
+      expect(await filesBehind()).toHaveLength(1);
+      // In its own place it may be as large as all of them.
+      await sendPart(token, 1, Buffer.alloc(BYTES_MAX - 10, 2));
+      const last = await sendPart(token, 2, Buffer.alloc(10));
+      await expect(owned.engine.uploads.assemble(token, [first, last])).rejects.toMatchObject({ code: 'invalid_parameters' });
+    });
+
+    test.each([0, 10_001, Number.NaN])('have no number %s', async (part) => {
+      const { token } = await announced();
+      await expect(owned.engine.uploads.receivePart(token, part, once(PNG))).rejects.toMatchObject({ code: 'invalid_request' });
+    });
+
+    test('of which there are no bytes, or which break off, leave nothing', async () => {
+      const { token } = await announced();
+      await expect(owned.engine.uploads.receivePart(token, 1, once(Buffer.alloc(0)))).rejects.toMatchObject({ code: 'invalid_request' });
+      const broken = new Error('the line was cut');
+      await expect(owned.engine.uploads.receivePart(token, 1, failing(PNG, broken))).rejects.toBe(broken);
+      expect(await filesBehind()).toEqual([]);
+    });
+
+    test('go with their file when it is never completed, or is removed, and are awaited by nobody then', async () => {
+      const expired = await announced();
+      const part = await sendPart(expired.token, 1, PNG);
+      const removed = await announced();
+      await sendPart(removed.token, 1, PNG);
+      await owned.engine.uploads.remove(callerId, [removed.id]);
+      expect(await filesBehind()).toHaveLength(1);
+      await owned.setClockAhead(3_601);
+      await owned.engine.sweep.once();
+      expect(await filesBehind()).toEqual([]);
+      expect(await owned.engine.uploads.receivePart(expired.token, 1, once(PNG))).toEqual({ kind: 'unknown' });
+      expect(await owned.engine.uploads.assemble(expired.token, [part])).toEqual({ kind: 'unknown' });
+      expect(await owned.engine.uploads.receivePart('../etc/passwd', 1, once(PNG))).toEqual({ kind: 'unknown' });
+    });
   });
 
   test('an announcement of more than may come is refused', async () => {

@@ -20,6 +20,7 @@ import {
   readUpload,
   type UploadReference,
 } from './storage/uploads.ts';
+import { makeUploadParts, type UploadParts } from './upload-parts.ts';
 
 export interface UploadSettings {
   /** Of one file. */
@@ -46,7 +47,7 @@ export interface IncomingFile extends Omit<AnnouncedFile, 'bytes'> {
 export type Arrival = { readonly kind: 'stored' | 'known'; readonly upload: Upload } | { readonly kind: 'different' | 'unknown' };
 
 /** References to uploads of another caller answer undefined, exactly as unknown ones. */
-export interface Uploads extends UploadSettings {
+export interface Uploads extends UploadSettings, UploadParts {
   /**
    * Announces files; in their order.
    * @throws AppError `payload_too_large` for one that will be, `rate_limited` when the caller has AWAITED_MAX whose bytes have not come.
@@ -110,11 +111,11 @@ export function makeUploads(context: UploadsContext, settings: UploadSettings): 
   }
 
   /** @throws AppError when there are none, or too many. */
-  async function* limited(chunks: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
+  async function* limited(chunks: AsyncIterable<Uint8Array>, max = bytesMax): AsyncIterable<Uint8Array> {
     let bytes = 0;
     for await (const chunk of chunks) {
       bytes += chunk.byteLength;
-      if (bytes > bytesMax) throw tooLarge();
+      if (bytes > max) throw tooLarge();
       if (chunk.byteLength > 0) yield chunk;
     }
     if (bytes === 0) throw new AppError('invalid_request', 'The file is empty: it must have one byte at least.');
@@ -139,23 +140,32 @@ export function makeUploads(context: UploadsContext, settings: UploadSettings): 
     if (ids.length > 0) await removeUploads(context, await expireUploads(sql, callerId, ids));
   }
 
+  async function find(token: string): Promise<Upload | undefined> {
+    return TOKEN_PATTERN.test(token) ? findUpload(sql, token) : undefined;
+  }
+
+  async function store(upload: Upload, chunks: AsyncIterable<Uint8Array>, contentType?: string): Promise<Arrival> {
+    const written = await storeBytes(upload, chunks, contentType);
+    const stored = written && (await find(upload.token));
+    if (!stored) return { kind: 'unknown' };
+    if (written.isKept) return { kind: 'stored', upload: stored };
+    return stored.sha256 === written.sha256 ? { kind: 'known', upload: stored } : { kind: 'different' };
+  }
+
   return {
     ...settings,
+    ...makeUploadParts(context, { bytesMax, find, limited, store }),
     async announce(callerId, files) {
       if (files.some(({ bytes = 0 }) => bytes > bytesMax)) throw tooLarge();
       return insert(callerId, files);
     },
     async receive(token, chunks, contentType) {
-      const upload = TOKEN_PATTERN.test(token) ? await findUpload(sql, token) : undefined;
+      const upload = await find(token);
       if (!upload) return { kind: 'unknown' };
       if (upload.sha256 !== undefined) {
         return upload.sha256 === (await digestOf(chunks)) ? { kind: 'known', upload } : { kind: 'different' };
       }
-      const written = await storeBytes(upload, chunks, contentType);
-      const stored = written && (await findUpload(sql, token));
-      if (!stored) return { kind: 'unknown' };
-      if (written.isKept) return { kind: 'stored', upload: stored };
-      return stored.sha256 === written.sha256 ? { kind: 'known', upload: stored } : { kind: 'different' };
+      return store(upload, chunks, contentType);
     },
     async nameFor(head, contentType) {
       const said = plainType(contentType);

@@ -20,7 +20,7 @@ export interface BegunAsset extends Pick<Asset, 'token' | 'contentType' | 'fileN
 }
 
 /** Whose file it is, and with whom it goes. */
-export type AssetOwner = { readonly jobId: string } | { readonly uploadId: string };
+export type AssetOwner = { readonly jobId: string } | { readonly uploadId: string; readonly part?: number };
 
 /** False when there is no such upload any more; a job that is not there is an error. */
 export async function insertAsset(sql: SqlLike, { token, owner, contentType, fileName }: BegunAsset): Promise<boolean> {
@@ -32,8 +32,8 @@ export async function insertAsset(sql: SqlLike, { token, owner, contentType, fil
       : await sql`
           -- Locked, so that it cannot go before its file is there.
           with upload as (select id from uploads where id = ${owner.uploadId} for key share)
-          insert into assets (token, upload_id, content_type, file_name, created_at)
-          select ${token}, id, ${contentType}, ${fileName}, db_now() from upload returning token`;
+          insert into assets (token, upload_id, part, content_type, file_name, created_at)
+          select ${token}, id, ${owner.part ?? null}::integer, ${contentType}, ${fileName}, db_now() from upload returning token`;
   return rows.length > 0;
 }
 
@@ -48,9 +48,9 @@ export async function finishAsset(sql: SqlLike, { token, bytes, sha256 }: WholeA
   return rows.length > 0;
 }
 
-/** Forgets a file that never became whole. */
-export async function deleteAsset(sql: SqlLike, token: string): Promise<void> {
-  await sql`delete from assets where token = ${token}`;
+/** Forgets files that never became whole, or that nobody wants any more. */
+export async function deleteAssets(sql: SqlLike, tokens: readonly string[]): Promise<void> {
+  await sql`delete from assets where token = any(${tokens}::text[])`;
 }
 
 /** The asset of a job or the file of an upload, by the token of either, unless it is not whole or that has expired. */

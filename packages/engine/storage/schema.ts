@@ -128,6 +128,7 @@ export const assets = pgTable('assets', {
   token: text('token').primaryKey(),
   jobId: uuid('job_id'),
   uploadId: uuid('upload_id'),
+  part: integer('part'),
   contentType: text('content_type').notNull(),
   fileName: text('file_name').notNull(),
   bytes: bigint('bytes', { mode: 'number' }),
