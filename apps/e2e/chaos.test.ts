@@ -9,6 +9,8 @@ import { startServers } from './chaos/servers.ts';
 const JOBS = 40;
 /** Other test files keep the machine busy at the same time: here it counts that nothing is lost, not how soon. */
 const SLACK = 5;
+/** A second API is for the scenarios that kill one. */
+const SIZE = { api: 1 };
 
 /** Each row has servers of its own and runs beside the other: most of the time is spent waiting for leases to run out. */
 const RUNS: readonly (readonly [queue: QueueKind, scenarios: readonly string[]])[] = [
@@ -25,7 +27,7 @@ describe.concurrent('jobs and webhooks survive', () => {
         const scenario = SCENARIOS.find((one) => one.name === name);
         if (!scenario) throw new Error(`there is no scenario ${name}`);
         const { signal } = new AbortController();
-        const run = { scenario, queue, jobs: JOBS, seed: 1, slack: SLACK, servers, dir: servers.dir, signal, report: () => {} };
+        const run = { scenario, queue, jobs: JOBS, seed: 1, slack: SLACK, size: SIZE, servers, dir: servers.dir, signal, report: () => {} };
         const verdict = await runScenario(run);
         expect(verdict.broken, name).toEqual([]);
         expect(verdict, name).toMatchObject({ lost: 0, duplicateTerminals: 0, webhooksMissing: 0, unaskedExits: 0 });

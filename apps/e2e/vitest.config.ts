@@ -28,13 +28,13 @@ function hasRoomInMemory(): boolean {
 }
 
 /** Files that take a minute and more, most of it waiting. Were they begun last, all others would be done and they would wait alone. */
-const LONGEST = ['chaos', 'standalone', 'parts'].map((name) => `/apps/e2e/${name}.test.ts`);
+const LONGEST = ['chaos', 'standalone', 'parts'].map((name) => `${root}apps/e2e/${name}.test.ts`);
 
+/** The longest first, then the other journeys, which take seconds each, and the small tests last; within each as vitest has them. */
 class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
-    const isLong = ({ moduleId }: TestSpecification) => LONGEST.some((path) => moduleId.endsWith(path));
-    const sorted = await super.sort(files);
-    return [...sorted.filter(isLong), ...sorted.filter((file) => !isLong(file))];
+    const rankOf = ({ moduleId }: TestSpecification) => (LONGEST.includes(moduleId) ? 0 : moduleId.startsWith(`${root}apps/e2e/`) ? 1 : 2);
+    return (await super.sort(files)).toSorted((one, other) => rankOf(one) - rankOf(other));
   }
 }
 

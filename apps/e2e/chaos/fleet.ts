@@ -57,8 +57,9 @@ export function openFleet({ environment, logDir }: FleetOptions): Fleet {
 
   const start = (part: Part, own: Environment = {}): PartProcess => {
     const program = PROGRAMS[part];
+    const { PATH, HOME, NODE_COMPILE_CACHE } = process.env;
     const child = spawn(process.execPath, ['--import', TETHER, fileURLToPath(program.file)], {
-      env: { PATH: process.env.PATH, HOME: process.env.HOME, ...environment, ...own },
+      env: { PATH, HOME, NODE_COMPILE_CACHE, ...environment, ...own },
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
       // Ctrl-C in the terminal is for the controller, which ends everything in order.
       detached: true,

@@ -11,6 +11,8 @@ export interface RunOptions {
   readonly seed: number;
   /** See the arena; 1 unless given. */
   readonly slack?: number;
+  /** Processes of each part, where the scenario does not say; two APIs, two workers and a dispatcher unless given. */
+  readonly size?: Scenario['size'];
   readonly servers: Servers;
   /** Where processes write their logs. */
   readonly dir: string;
@@ -21,7 +23,7 @@ export interface RunOptions {
 const FULL_JOBS = 2_000;
 
 /** Never rejects for a broken invariant, which the verdict names; rejects when `signal` aborts. */
-export async function runScenario({ scenario, jobs, seed, slack = 1, signal, report, ...rest }: RunOptions): Promise<Verdict> {
+export async function runScenario({ scenario, jobs, seed, slack = 1, size, signal, report, ...rest }: RunOptions): Promise<Verdict> {
   const startedMs = performance.now();
   const title = `${scenario.name} on ${rest.queue}`;
   // More jobs than the figures were set for may take longer.
@@ -34,7 +36,7 @@ export async function runScenario({ scenario, jobs, seed, slack = 1, signal, rep
     jobs,
     slack,
     random: seededRandom(seed),
-    size: { api: 2, worker: 2, dispatcher: 1, ...scenario.size },
+    size: { api: 2, worker: 2, dispatcher: 1, ...size, ...scenario.size },
     signal: deadline,
     report: (line) => report(`${title}: ${line}`),
     ...(scenario.environment && { environment: scenario.environment }),
