@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { loadCatalog } from '@claimcheck/catalog';
 import type { Catalog, Log, Model } from '@claimcheck/core';
 import { loadDialects, webhookEncoder, webhookSigner } from '@claimcheck/dialects';
+import { describedDialect } from '@claimcheck/dialects/testing';
 import { type Engine, newSecretKey, openEngine, parseAllowList, parseSecretKeys, type UploadSettings } from '@claimcheck/engine';
 import { createTestDatabase, type TestDatabase } from '@claimcheck/engine/testing';
 import { loadProviders, openProviders } from '@claimcheck/providers';
@@ -70,7 +71,8 @@ export async function startTestService(options: ServiceOptions = {}): Promise<Te
   const folder = await mkdtemp(join(tmpdir(), 'claimcheck-api-'));
   started.defer(() => rm(folder, { recursive: true, force: true }));
   const catalog = await loadCatalog({ ...(options.modelsDir !== undefined && { modelsDir: options.modelsDir }) });
-  const dialects = await loadDialects();
+  // So that every answer in every test is as the description of the API says.
+  const dialects = (await loadDialects()).map(describedDialect);
   const { upstreams, off } = openProviders(await loadProviders(), options.variables ?? {});
   const engine = openEngine({
     databaseUrl: (await options.connectTo?.(database.url)) ?? database.url,

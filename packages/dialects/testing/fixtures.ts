@@ -10,6 +10,7 @@ import {
   toJsonText,
   type WireRequest,
 } from '@claimcheck/core';
+import { describedRoute } from './described.ts';
 
 export const BASE_URL = 'https://queue.example';
 export const JOB_ID = '019b7602-7c00-7000-8000-00000000a001';
@@ -86,11 +87,11 @@ export function aRequest(fields: RequestFields = {}): WireRequest {
   };
 }
 
-/** The line of a dialect's table with this method and path, written as `GET /v2/requests`. */
+/** The line of a dialect's table with this method and path, written as `GET /v2/requests`. What it answers must be as it describes it. */
 export function routeOf(dialect: Dialect, line: string): DialectRoute {
   const route = dialect.routes.find(({ method, path }) => `${method} ${path}` === line);
   if (!route) throw new Error(`The dialect ${dialect.name} has no route ${line}.`);
-  return route;
+  return describedRoute(route);
 }
 
 /** A JSON answer's body as a client reads it. */
