@@ -1,5 +1,6 @@
 /** Errors as Replicate tells them (replicate.md, section 6): problem details (RFC 9457), with the fields of the input that are wrong. */
 import type { Answer, AppError, ErrorCode, Problem } from '@claimcheck/core';
+import { predictionQuery, submissionByVersionMembers, submissionHeaders } from './_replicate-schemas.ts';
 
 interface VendorError {
   readonly title: string;
@@ -58,18 +59,15 @@ export function encodeError(error: AppError): Answer {
   };
 }
 
-/** Members of the body itself, and of the address line. Everything else that can be wrong is a parameter of the model. */
+/** Everything else that can be wrong is a parameter of the model. */
 const OWN_FIELDS = new Set([
-  'version',
-  'input',
-  'webhook',
-  'webhook_events_filter',
+  // Whatever `stream` is, it is not wrong.
+  ...Object.keys(submissionByVersionMembers.omit({ stream: true }).shape),
+  ...Object.keys(submissionHeaders.shape),
+  ...Object.keys(predictionQuery.shape),
+  // Parts of the form that brings a file.
   'content',
   'metadata',
-  'cursor',
-  'created_after',
-  'created_before',
-  'Cancel-After',
 ]);
 
 function invalidField({ pointer, message }: Problem) {

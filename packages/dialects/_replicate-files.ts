@@ -10,8 +10,10 @@ import {
   uploadedFileUrl,
   type WireRequest,
 } from '@claimcheck/core';
+import { answered, fileSchema, pageSchema } from './_replicate-answer-schemas.ts';
 import { BASE } from './_replicate-prediction.ts';
-import { page, pageBody, pageQuery, pathParameter, refusal } from './_replicate-requests.ts';
+import { page, pageBody, pathParameter, refusal } from './_replicate-requests.ts';
+import { pageQuery } from './_replicate-schemas.ts';
 
 export const fileRoutes: readonly DialectRoute[] = [
   on('readUpload', {
@@ -21,6 +23,7 @@ export const fileRoutes: readonly DialectRoute[] = [
     summary: 'Takes a file.',
     // The vendor's clients send it as a part with a type and a file name.
     textParts: ['metadata'],
+    answers: answered('The file.', fileSchema, 201),
     decode: (request) => ({ kind: 'readUpload', id: uploadIn(request).id }),
     encode: (upload, { baseUrl }) => json(201, fileBody(upload, baseUrl)),
   }),
@@ -30,6 +33,7 @@ export const fileRoutes: readonly DialectRoute[] = [
     body: 'none',
     summary: 'Lists own files, newest first.',
     query: pageQuery,
+    answers: answered('A page of files.', pageSchema(fileSchema)),
     decode: (_request, { query }) => ({ kind: 'listUploads', ...page(query) }),
     encode: ({ uploads, nextCursor }, request) => {
       const files = uploads.map((upload) => fileBody(upload, request.baseUrl));
@@ -40,6 +44,7 @@ export const fileRoutes: readonly DialectRoute[] = [
     method: 'GET',
     path: `${BASE}/files/:id`,
     body: 'none',
+    answers: answered('The file.', fileSchema),
     decode: (request) => ({ kind: 'readUpload', id: pathParameter(request, 'id') }),
     encode: (upload, { baseUrl }) => json(200, fileBody(upload, baseUrl)),
   }),
@@ -49,6 +54,7 @@ export const fileRoutes: readonly DialectRoute[] = [
     path: `${BASE}/files/:id/download`,
     body: 'none',
     summary: 'Sends the bytes of a file.',
+    answers: { 200: { description: 'The bytes.', contentType: '*/*' } },
     decode: (request) => ({ kind: 'readUpload', id: pathParameter(request, 'id') }),
     encode: ({ token, bytes }) => {
       if (bytes === undefined) throw new AppError('not_found', 'The file was announced, but its bytes have not come yet.');
@@ -59,6 +65,7 @@ export const fileRoutes: readonly DialectRoute[] = [
     method: 'DELETE',
     path: `${BASE}/files/:id`,
     body: 'none',
+    answers: { 204: { description: 'It is gone.' } },
     decode: (request) => ({ kind: 'deleteUpload', id: pathParameter(request, 'id') }),
     encode: () => ({ status: 204, body: { kind: 'empty' } }),
   }),

@@ -3,6 +3,7 @@
  * prediction can be created, and the client for Python asks for it after a run (section 11).
  */
 import { type Answer, AppError, type DialectRoute, type Model, type ModelListing, on, type WireRequest } from '@claimcheck/core';
+import { answered, modelSchema, pageSchema, versionSchema } from './_replicate-answer-schemas.ts';
 import { BASE, modelNameOf, NO_OWNER } from './_replicate-prediction.ts';
 import { modelInPath, pathParameter } from './_replicate-requests.ts';
 
@@ -16,6 +17,7 @@ export const modelRoutes: readonly DialectRoute[] = [
     method: 'GET',
     path: `${BASE}/models`,
     body: 'none',
+    answers: answered('All models.', pageSchema(modelSchema)),
     decode: () => ({ kind: 'listModels' }),
     encode: (listings, { baseUrl }) => json(pageOf(listings.map((listing) => modelBody(listing, baseUrl)))),
   }),
@@ -23,6 +25,8 @@ export const modelRoutes: readonly DialectRoute[] = [
     method: 'QUERY',
     path: `${BASE}/models`,
     body: 'text',
+    summary: 'Lists the models in whose names or titles every word of the body occurs.',
+    answers: answered('What was found.', pageSchema(modelSchema)),
     decode: () => ({ kind: 'listModels' }),
     encode: (listings, request) => json(pageOf(found(listings, request).map((listing) => modelBody(listing, request.baseUrl)))),
   }),
@@ -30,6 +34,7 @@ export const modelRoutes: readonly DialectRoute[] = [
     method: 'GET',
     path: `${MODEL}/versions/:version{.+}`,
     body: 'none',
+    answers: answered('The version.', versionSchema),
     decode: (request) => ({ kind: 'readModel', name: modelInPath(request) }),
     encode: ({ model }, request) => {
       const version = modelNameOf(pathParameter(request, 'version'));
@@ -41,6 +46,7 @@ export const modelRoutes: readonly DialectRoute[] = [
     method: 'GET',
     path: `${MODEL}/versions`,
     body: 'none',
+    answers: answered('The only version.', pageSchema(versionSchema)),
     decode: (request) => ({ kind: 'readModel', name: modelInPath(request) }),
     encode: ({ model }) => json(pageOf([versionBody(model)])),
   }),
@@ -48,6 +54,7 @@ export const modelRoutes: readonly DialectRoute[] = [
     method: 'GET',
     path: MODEL,
     body: 'none',
+    answers: answered('The model.', modelSchema),
     decode: (request) => ({ kind: 'readModel', name: modelInPath(request) }),
     encode: (listing, { baseUrl }) => json(modelBody(listing, baseUrl)),
   }),

@@ -8,7 +8,7 @@ export const BASE = '/replicate/v1';
 export const NO_OWNER = '_';
 
 /** The vendor's `aborted` is never said: its clients poll it for ever, or break (section 5). */
-const STATUS = {
+export const STATUS = {
   QUEUED: 'starting',
   PROCESSING: 'processing',
   COMPLETED: 'succeeded',

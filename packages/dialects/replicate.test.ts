@@ -7,6 +7,7 @@ import {
   type JobEvent,
   PlainText,
   type ServerSentEvent,
+  STATES,
   toJsonText,
   type Upload,
 } from '@claimcheck/core';
@@ -52,6 +53,10 @@ function submitted(body: object, fields: RequestFields = {}, route: DialectRoute
 function read(job: Job) {
   return bodyOf(READ.encode(job, aRequest()));
 }
+
+test('every route says what it answers', () => {
+  expect(replicate.routes.filter(({ answers }) => !answers)).toEqual([]);
+});
 
 describe('a submission', () => {
   test.each([
@@ -128,6 +133,7 @@ describe('a submission', () => {
     ],
     [[], []],
     ['completed', []],
+    [['completed', 'output', 'completed'], ['progress']],
   ])('whose webhook is to hear of %j asks for %j', (filter, events) => {
     const operation = submitted({ version: 'm', input, webhook: 'https://h/x', webhook_events_filter: filter });
     expect(operation).toMatchObject({ webhookUrl: 'https://h/x', webhookOptions: { events } });
@@ -135,18 +141,26 @@ describe('a submission', () => {
 
   test('without a filter leaves what the webhook hears to the choice that was made for the key', () => {
     expect(submitted({ version: 'm', input, webhook: 'https://h/x' })).not.toHaveProperty('webhookOptions');
-    expect(submitted({ version: 'm', input, webhook: null })).not.toHaveProperty('webhookUrl');
+    for (const webhook of [null, '']) {
+      const operation = submitted({ version: 'm', input, webhook, webhook_events_filter: null });
+      expect(operation).not.toHaveProperty('webhookUrl');
+      expect(operation).not.toHaveProperty('webhookOptions');
+    }
   });
 
   test.each([
     ['[]', ''],
     ['{"input":{}}', '/version'],
     ['{"version":7,"input":{}}', '/version'],
+    ['{"version":"","input":{}}', '/version'],
     ['{"version":"m"}', '/input'],
+    ['{"version":"m","input":null}', '/input'],
     ['{"version":"m","input":[]}', '/input'],
     ['{"version":"m","input":{},"webhook":7}', '/webhook'],
     ['{"version":"m","input":{},"webhook_events_filter":["start"]}', '/webhook_events_filter'],
     ['{"version":"m","input":{},"webhook_events_filter":["completed","never"]}', '/webhook_events_filter'],
+    ['{"version":"m","input":{},"webhook_events_filter":"start"}', '/webhook_events_filter'],
+    ['{"version":"m","input":{},"webhook_events_filter":{}}', '/webhook_events_filter'],
   ])('%s is refused for %j', (body, pointer) => {
     expect(thrown(() => CREATE.decode(aRequest({ body }))).problems).toMatchObject([{ pointer }]);
   });
@@ -286,6 +300,11 @@ describe('a list', () => {
     });
     expect(bodyOf(LIST.encode({ jobs: [] }, request))).toEqual({ previous: null, next: null, results: [] });
   });
+
+  test('tells jobs in any state as they are read', () => {
+    const jobs = STATES.map((state) => aJob(state));
+    expect(bodyOf(LIST.encode({ jobs }, aRequest())).results).toEqual(jobs.map(read));
+  });
 });
 
 describe('a stream', () => {
@@ -419,6 +438,19 @@ describe('files', () => {
     });
   });
 
+  test('are listed, also those whose bytes have not come', () => {
+    const { bytes: _bytes, sha256: _sha256, ...announced } = upload;
+    const list = routeOf(replicate, `GET ${BASE}/files`);
+    const { results, next } = bodyOf(list.encode({ uploads: [upload, announced], nextCursor: 'c' }, aRequest()));
+    const read = routeOf(replicate, `GET ${BASE}/files/:id`);
+    expect(results).toEqual([upload, announced].map((each) => bodyOf(read.encode(each, aRequest()))));
+    expect(next).toBe(`${BASE_URL}/?cursor=c`);
+  });
+
+  test('are deleted without a word', () => {
+    expect(routeOf(replicate, `DELETE ${BASE}/files/:id`).encode(upload, aRequest())).toEqual({ status: 204, body: { kind: 'empty' } });
+  });
+
   test('are downloaded once their bytes are there', () => {
     const download = routeOf(replicate, `GET ${BASE}/files/:id/download`);
     expect(download.encode(upload, aRequest()).body).toEqual({ kind: 'asset', token: 'tok' });
@@ -430,7 +462,9 @@ describe('files', () => {
 describe('an error', () => {
   function told(error: AppError) {
     const answer = replicate.encodeError(error);
-    return { status: answer.status, headers: answer.headers, body: bodyOf(answer) };
+    const body = bodyOf(answer);
+    expect(replicate.errorSchema?.parse(body)).toEqual(body);
+    return { status: answer.status, headers: answer.headers, body };
   }
 
   test('is told as problem details', () => {
@@ -448,8 +482,12 @@ describe('an error', () => {
     ['', 'input'],
     ['/input', 'input'],
     ['/input/image', 'input.image'],
+    ['/stream', 'input.stream'],
     ['/webhook', 'webhook'],
     ['/version', 'version'],
+    ['/Cancel-After', 'Cancel-After'],
+    ['/created_after', 'created_after'],
+    ['/content', 'content'],
   ])('with what is at %j names the field %s', (pointer, field) => {
     const { status, body } = told(new AppError('invalid_parameters', 'Wrong.', { problems: [{ pointer, message: 'is wrong' }] }));
     expect([status, body.invalid_fields]).toEqual([422, [{ type: 'invalid', field, description: 'is wrong' }]]);

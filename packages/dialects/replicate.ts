@@ -17,24 +17,18 @@ import {
   type WebhookMessage,
   type WireRequest,
 } from '@claimcheck/core';
+import { answered, errorSchema, pageSchema, predictionSchema, secretSchema, streamSchema } from './_replicate-answer-schemas.ts';
 import { encodeError } from './_replicate-errors.ts';
 import { fileRoutes } from './_replicate-files.ts';
 import { modelRoutes } from './_replicate-models.ts';
 import { BASE, predictionBody } from './_replicate-prediction.ts';
-import {
-  modelInPath,
-  pageBody,
-  pathParameter,
-  predictionPage,
-  predictionQuery,
-  submission,
-  submissionByVersion,
-  submissionHeaders,
-  waitSeconds,
-} from './_replicate-requests.ts';
+import { modelInPath, modelOfVersion, pageBody, pathParameter, predictionPage, submission, waitSeconds } from './_replicate-requests.ts';
+import { predictionQuery, submissionByVersionMembers, submissionHeaders, submissionMembers } from './_replicate-schemas.ts';
 import { streamEvents } from './_replicate-stream.ts';
 
 const OF_VENDOR = "it is about the vendor's accounts, machines or trainings";
+
+const CREATED = answered('The prediction; with `Prefer: wait` when it has ended, or `starting` after that time.', predictionSchema, 201);
 
 /** Lines with more path behind a model's name stand before those with the name alone, which would take it for a part of that. */
 const routes: readonly DialectRoute[] = [
@@ -44,7 +38,12 @@ const routes: readonly DialectRoute[] = [
     body: 'json',
     summary: 'Makes a prediction by the version that the body names.',
     headers: submissionHeaders,
-    decode: (request, { headers }) => submissionByVersion(request, headers),
+    members: submissionByVersionMembers,
+    answers: CREATED,
+    decode: (request, values) => ({
+      ...submission(request, values, modelOfVersion(values.members.version)),
+      modelPointer: '/version',
+    }),
     encode: createdAnswer,
   }),
   ...['models', 'deployments'].map((kind) =>
@@ -54,7 +53,9 @@ const routes: readonly DialectRoute[] = [
       body: 'json',
       summary: 'Makes a prediction.',
       headers: submissionHeaders,
-      decode: (request, { headers }) => submission(request, headers, modelInPath(request)),
+      members: submissionMembers,
+      answers: CREATED,
+      decode: (request, values) => submission(request, values, modelInPath(request)),
       encode: createdAnswer,
     }),
   ),
@@ -64,6 +65,7 @@ const routes: readonly DialectRoute[] = [
     body: 'none',
     summary: 'Lists own predictions, newest first.',
     query: predictionQuery,
+    answers: answered('A page of predictions.', pageSchema(predictionSchema)),
     decode: (_request, { query }) => ({ kind: 'list', ...predictionPage(query) }),
     encode: ({ jobs, nextCursor }, request) => {
       const predictions = jobs.map((job) => prediction(job, request));
@@ -74,6 +76,7 @@ const routes: readonly DialectRoute[] = [
     method: 'POST',
     path: `${BASE}/predictions/:id/cancel`,
     body: 'none',
+    answers: answered('The prediction, also one that had ended before.', predictionSchema),
     decode: (request) => ({ kind: 'cancel', id: pathParameter(request, 'id') }),
     // Harmless after the end: the prediction says what became of it.
     encode: (job, request) => json(200, prediction(job, request)),
@@ -82,6 +85,7 @@ const routes: readonly DialectRoute[] = [
     method: 'GET',
     path: `${BASE}/predictions/:id`,
     body: 'none',
+    answers: answered('The prediction.', predictionSchema),
     decode: (request) => ({ kind: 'read', id: pathParameter(request, 'id'), withLogs: true }),
     encode: (job, request) => json(200, prediction(job, request)),
   }),
@@ -89,6 +93,7 @@ const routes: readonly DialectRoute[] = [
     method: 'GET',
     path: `${BASE}/streams/:token`,
     body: 'none',
+    answers: { 200: { description: 'Output and logs as they come, and the end.', contentType: 'text/event-stream', schema: streamSchema } },
     decode: (request) => ({ kind: 'followByToken', token: pathParameter(request, 'token') }),
     encode: (followed, { baseUrl }) => ({ status: 200, body: { kind: 'events', events: streamEvents(followed, baseUrl) } }),
   }),
@@ -96,6 +101,7 @@ const routes: readonly DialectRoute[] = [
     method: 'GET',
     path: `${BASE}/webhooks/default/secret`,
     body: 'none',
+    answers: answered('The secret.', secretSchema),
     decode: () => ({ kind: 'readWebhookSecret' }),
     encode: ({ secret }) => json(200, { key: secret }),
   }),
@@ -124,6 +130,7 @@ const replicate: Dialect = {
   paths: ['/replicate'],
   routes,
   encodeError,
+  errorSchema,
   encodeWebhook,
 };
 export default replicate;
