@@ -13,8 +13,8 @@ import {
 import type { z } from 'zod';
 import { failureBody } from './_openai-errors.ts';
 import { costOf, metadataOf, type RequestStatus } from './_openai-facts.ts';
+import { ID_PREFIXES } from './_openai-ids.ts';
 import { requestsQuery } from './_openai-queries.ts';
-import { ID_PREFIXES } from './_openai-requests.ts';
 
 /** Nobody knows the price of a model whose route has none: then nothing is estimated. */
 export function quoteAnswer({ model, route, usd }: Quote): Answer {

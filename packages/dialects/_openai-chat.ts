@@ -12,9 +12,10 @@ import {
 import { brokenStream, failureAnswer, failureBody } from './_openai-errors.ts';
 import { metadataOf, NO_OUTPUT, tokensOf, unixSeconds, wordsOf } from './_openai-facts.ts';
 import { count, fitter, isEmpty, LABELS, own, type Rule, refused, webhookElsewhere } from './_openai-fit.ts';
+import { ID_PREFIXES } from './_openai-ids.ts';
 import { ended } from './_openai-images.ts';
 import { ABILITY_RULES, conversation, isPlainFormat, LENGTH_RULES } from './_openai-messages.ts';
-import { bodyOf, ID_PREFIXES } from './_openai-requests.ts';
+import { bodyOf } from './_openai-requests.ts';
 
 const none = refused((value) => Array.isArray(value) && value.length === 0);
 

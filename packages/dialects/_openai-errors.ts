@@ -3,18 +3,7 @@
  * `error_code` Lumenfall's for the same (protocols/lumenfall.md, section 11), which its own clients read too.
  */
 import type { Answer, AppError, ErrorCode, Failure, FailureCode, Job } from '@claimcheck/core';
-import { z } from 'zod';
-
-const errorBodySchema = z.object({
-  message: z.string(),
-  type: z.string(),
-  param: z.string().nullable().meta({ description: 'The member that is wrong, or the first of them.' }),
-  code: z.string(),
-  error_code: z.string().meta({ description: "Lumenfall's word for it." }),
-});
-export type ErrorBody = z.output<typeof errorBodySchema>;
-
-export const errorSchema = z.object({ error: errorBodySchema }).meta({ id: 'OpenAIError' });
+import type { ErrorBody } from './_openai-schemas.ts';
 
 interface VendorError {
   readonly type: string;

@@ -27,7 +27,8 @@ import {
   size,
   webhookElsewhere,
 } from './_openai-fit.ts';
-import { bodyOf, ID_PREFIXES } from './_openai-requests.ts';
+import { ID_PREFIXES } from './_openai-ids.ts';
+import { bodyOf } from './_openai-requests.ts';
 
 /** Below the five minutes after which clients on Node's `fetch` give up on a silent answer. */
 export const HELD_SECONDS = 280;

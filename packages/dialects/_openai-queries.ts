@@ -1,8 +1,8 @@
 /** What OpenAI's and Lumenfall's requests say in the address line, in headers, and in members of the body that are not the model's. */
-import { flagText, instant, isId, type WireRequest, wholeNumberText, wordText } from '@claimcheck/core';
+import { flagText, instant, isId, wholeNumberText, wordText } from '@claimcheck/core';
 import { z } from 'zod';
 import { REQUEST_STATUSES } from './_openai-facts.ts';
-import { refusal, withoutPrefix } from './_openai-requests.ts';
+import { withoutPrefix } from './_openai-ids.ts';
 
 export const submissionQuery = z.object({
   dryRun: flagText().default(false).meta({ description: 'Tells the price, and makes nothing.' }),
@@ -20,21 +20,35 @@ export const submissionHeaders = z.object({
     .meta({ description: 'No answers are recorded here.' }),
 });
 
-const submissionMembers = z.object({
-  model: z.string().meta({ description: 'Its name, an alias, or one of them behind a provider and a slash.' }),
-  idempotency_key: z.string().min(1).max(256).optional().meta({ description: 'As the header, which wins.' }),
+const MODEL_ERROR = { error: 'must name a model; GET /openai/v1/models lists them' };
+const KEY_ERROR = { error: 'must be a text of 1 to 256 characters' };
+
+/** Others than Lumenfall's videos have no such key in the body, but a client that sends it means it (lumenfall.md, section 9). */
+export const submissionMembers = z.object({
+  model: z
+    .string(MODEL_ERROR)
+    .min(1, MODEL_ERROR)
+    .meta({ description: 'Its name, an alias, or one of them behind a provider and a slash.' }),
+  idempotency_key: z.string(KEY_ERROR).min(1, KEY_ERROR).max(256, KEY_ERROR).nullish().meta({ description: 'As the header, which wins.' }),
 });
+
+/** No unless given; text in forms, which have nothing else. */
+function flag() {
+  const asText = z.enum(['true', 'false']).transform((text) => text === 'true');
+  return z.union([z.boolean(), asText, z.null()], { error: 'must be true or false' }).optional();
+}
 
 export const streamMembers = submissionMembers.extend({
-  stream: z.boolean().optional().meta({ description: 'Answers with server-sent events.' }),
+  stream: flag().meta({ description: 'Answers with server-sent events.' }),
 });
 
+/** The address is read by whoever takes the job in. */
 export const videoMembers = submissionMembers.extend({
   webhook_url: z.url().optional().meta({ description: 'Where the end of the job is told.' }),
 });
 
 export const responseMembers = streamMembers.extend({
-  background: z.boolean().optional().meta({ description: 'Answers at once, with where the job stands.' }),
+  background: flag().meta({ description: 'Answers at once, with where the job stands.' }),
 });
 
 const limit = wholeNumberText({ min: 1, max: 100, rule: 'a whole number from 1 to 100' })
@@ -72,12 +86,6 @@ export const requestsQuery = z.object({
   created_before: instantOrDay(),
   summary: z.enum(['false'], { error: 'can only be false here' }).optional().meta({ description: 'There is none.' }),
 });
-
-/** @throws AppError for what the vendor's list can be narrowed by, and this one cannot. */
-export function refuseOtherFilters({ query }: WireRequest): void {
-  const given = ['ending_before', 'key_id'].filter((name) => query.has(name));
-  if (given.length > 0) throw refusal(given.map((name) => ({ pointer: `/${name}`, message: 'is not supported here: leave it out' })));
-}
 
 export const modelQuery = z.object({
   schema: flagText().default(false).meta({ description: 'Adds the schema of its parameters.' }),

@@ -8,6 +8,7 @@ import {
   type JsonObject,
   type Media,
   mediaUrl,
+  readMembers,
   type ServerSentEvent,
   type State,
   type WireRequest,
@@ -30,9 +31,10 @@ import {
   size,
   webhookElsewhere,
 } from './_openai-fit.ts';
+import { ID_PREFIXES } from './_openai-ids.ts';
 import { ended } from './_openai-images.ts';
 import { ABILITY_RULES, conversation, isPlainFormat, LENGTH_RULES } from './_openai-messages.ts';
-import { flagIn, ID_PREFIXES } from './_openai-requests.ts';
+import { responseMembers } from './_openai-queries.ts';
 
 /** The only tool that there is says what the picture shall be like: as parameters. */
 const tools: Rule = (draft, name, value) => {
@@ -78,7 +80,7 @@ const RULES: Readonly<Record<string, Rule>> = {
 export const fitResponse = fitter({ rules: RULES, always: ['background'] });
 
 export function isInBackground(request: WireRequest): boolean {
-  return flagIn(request, 'background');
+  return readMembers(request, responseMembers).background === true;
 }
 
 const STATUSES = {

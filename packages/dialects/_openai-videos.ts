@@ -3,7 +3,7 @@ import { type Answer, AppError, type Job, type JobPage, mediaUrl, type State, ty
 import { failureBody } from './_openai-errors.ts';
 import { inputOf, metadataOf, NO_OUTPUT, sizeOf, unixSeconds } from './_openai-facts.ts';
 import { count, fitter, isEmpty, LABELS, refused, renamed, size } from './_openai-fit.ts';
-import { ID_PREFIXES } from './_openai-requests.ts';
+import { ID_PREFIXES } from './_openai-ids.ts';
 
 /** The vendor knows no cancelled video, and its clients go on polling at a word that they do not know (lumenfall.md, section 9). */
 const STATUSES = {

@@ -96,6 +96,10 @@ test('the table has these lines and no others, below both of its beginnings', ()
   ]);
 });
 
+test('every line says what it answers', () => {
+  expect(openai.routes.filter(({ answers = {} }) => Object.keys(answers).length === 0)).toEqual([]);
+});
+
 describe('submissions', () => {
   test.each([
     [GENERATE, 'json', { wait: { until: 'end', seconds: 280 } }],
@@ -133,7 +137,23 @@ describe('submissions', () => {
     // A question about a stream is a question.
     const quote = decode(GENERATE, { body: '{"model":"m","stream":true}', query: 'dryRun=true' });
     expect(quote).toMatchObject({ kind: 'quote', submission: { model: 'm' } });
-    expect(decode(GENERATE, { body: '{"model":"m","stream":null}', query: 'dryRun=false' })).toMatchObject({ kind: 'submit' });
+    expect(decode(GENERATE, { body: '{"model":"m"}', query: 'dryRun=false' })).toMatchObject({ kind: 'submit' });
+  });
+
+  test.each([
+    ['true', 'stream'],
+    ['"true"', 'stream'],
+    ['false', 'submit'],
+    ['"false"', 'submit'],
+    ['null', 'submit'],
+  ])('take %s for a flag', (flag, kind) => {
+    expect(decode(CHAT, { body: `{"model":"m","stream":${flag}}` })).toHaveProperty('kind', kind);
+    const isWaiting = 'wait' in decode(RESPOND, { body: `{"model":"m","background":${flag}}` });
+    expect(isWaiting).toBe(kind === 'submit');
+  });
+
+  test('take a key that is null for none', () => {
+    expect(decode(VIDEO, { body: '{"model":"m","idempotency_key":null}' })).not.toHaveProperty('idempotencyKey');
   });
 
   test.each([
@@ -146,6 +166,7 @@ describe('submissions', () => {
   test.each<[what: string, line: string, fields: RequestFields, pointer: string]>([
     ['a body that is no object', GENERATE, { body: '[]' }, ''],
     ['no model', GENERATE, { body: '{"prompt":"x"}' }, '/model'],
+    ['an empty one', GENERATE, { body: '{"model":""}' }, '/model'],
     ['a model that is no name', GENERATE, { body: '{"model":7}' }, '/model'],
     ['a stream of videos', VIDEO, { body: '{"model":"m","stream":true}' }, '/stream'],
     ['a stream that is neither yes nor no', GENERATE, { body: '{"model":"m","stream":"yes"}' }, '/stream'],
@@ -266,6 +287,31 @@ describe('a request in the log', () => {
     });
   });
 
+  test('knows its session, and what it made as far as the result tells', () => {
+    const modality = (output: NonNullable<Job['output']>) => encoded(READ_REQUEST, aJob('COMPLETED', { output })).modality;
+    expect(modality({ media: [aVideo] })).toBe('video');
+    expect(modality({ media: [], text: 'Hi.' })).toBe('text');
+    expect(modality({ media: [], json: [1] })).toBeNull();
+    expect(encoded(READ_REQUEST, aJob('QUEUED', { sessionId: 's1' }))).toMatchObject({ session_id: 's1' });
+  });
+
+  test('tells which attempts failed', () => {
+    const attempt = { startedAt: CREATED_AT, finishedAt: FINISHED_AT };
+    const failure = { code: 'provider_error' as const, message: 'Gone.' };
+    const attempts = [
+      { ...attempt, number: 1, provider: 'fal', model: 'a', outcome: 'failed' as const, failure },
+      { ...attempt, number: 2, provider: 'sandbox', outcome: 'released' as const },
+    ];
+    expect(encoded(READ_REQUEST, aJob('COMPLETED', { attempts }))).toMatchObject({
+      metadata: {
+        attempts: [
+          { provider: 'fal', model: 'a', outcome: 'failed', error: 'Gone.' },
+          { provider: 'sandbox', outcome: 'released' },
+        ],
+      },
+    });
+  });
+
   test('has cost what its attempts have together', () => {
     const attempt = { number: 1, provider: 'fal', startedAt: CREATED_AT, finishedAt: FINISHED_AT, outcome: 'succeeded' as const };
     const attempts = [{ ...attempt, costUsd: 0.1 }, attempt, { ...attempt, costUsd: 0.2 }];
@@ -308,6 +354,12 @@ describe('quotes', () => {
       components: [{ type: 'output', metric: 'image', quantity: 2, billable_quantity: 2, unit_price: 0.01, total_cost: 20_000 }],
       metadata: { model: 'm', executed_model: 'fal/fal-ai/m', provider: 'fal', cost: 0.02 },
     });
+  });
+
+  test.each([GENERATE, EDIT, 'POST /openai/v1/images/variations', VIDEO, RESPOND, CHAT])('can be had at %s', (line) => {
+    const quote = { model, route: { ...route, price: { usd: 0.01, per: 'run' } }, usd: 0.01 };
+    expect(encode(line, quote, { query: 'dryRun=true' }).status).toBe(200);
+    expect(encoded(line, quote, { query: 'dryRun=true' })).toMatchObject({ estimated: true, components: [{ metric: 'run' }] });
   });
 
   test('of tokens tell the price of one', () => {
@@ -545,6 +597,19 @@ describe('a video', () => {
     expect(encoded(READ_VIDEO, aJob('QUEUED', { input: '{}' as Job['input'] }))).toMatchObject({ size: null, seconds: null });
   });
 
+  test.each<[what: string, output: NonNullable<Job['output']>, told: object]>([
+    ['nothing', { media: [] }, {}],
+    ['text', { media: [], text: 'Hi.' }, { text: 'Hi.' }],
+    ['data', { media: [], json: { a: [1, null] } }, { json: { a: [1, null] } }],
+    [
+      'a file of unknown size that is elsewhere',
+      { media: [{ ...aVideo, location: { url: 'https://cdn.example/v.mp4' }, bytes: undefined }] },
+      { url: 'https://cdn.example/v.mp4', content_type: 'video/mp4', size_bytes: null },
+    ],
+  ])('of a model that made %s tells it', (_what, output, told) => {
+    expect(encoded(READ_VIDEO, aJob('COMPLETED', { output })).output).toEqual(told);
+  });
+
   test('is accepted with 202, and deleted with a word', () => {
     expect(encode(VIDEO, aJob('QUEUED')).status).toBe(202);
     expect(encode(READ_VIDEO, aJob('QUEUED')).status).toBe(200);
@@ -634,6 +699,18 @@ describe('a response', () => {
     expect(usage).toMatchObject({ input_tokens: 0, output_tokens: 2, total_tokens: 2 });
   });
 
+  test('of a picture that is elsewhere has its address alone', () => {
+    const media = [{ ...anImage, location: { url: 'https://cdn.example/1.webp' }, width: undefined }];
+    const [item] = Object(encoded(READ_RESPONSE, aJob('COMPLETED', { output: { media } })).output);
+    expect(item).toMatchObject({ result: null, url: 'https://cdn.example/1.webp' });
+    expect(item).not.toHaveProperty('size');
+  });
+
+  test.each(STATES)('that was %s when it was cancelled is told as it is', (state) => {
+    const cancelled = encode('POST /openai/v1/responses/:id/cancel', aJob(state));
+    expect([cancelled.status, bodyOf(cancelled)]).toEqual([200, encoded(READ_RESPONSE, aJob(state))]);
+  });
+
   test('that was waited for does not run in the background', () => {
     expect(encoded(RESPOND, aJob('COMPLETED'))).toMatchObject({ status: 'completed', background: false });
     expect(refusal(() => encode(RESPOND, aJob('PROCESSING'))).code).toBe('wait_timeout');
@@ -647,7 +724,12 @@ describe('a response', () => {
     ]);
   });
 
-  test('is deleted with a word', () => {
+  test('is deleted with a word, and so is its request', () => {
+    expect(encoded('DELETE /v1/requests/:id/payloads', aJob('CANCELLED'))).toEqual({
+      id: `req_${JOB_ID}`,
+      object: 'request',
+      deleted: true,
+    });
     expect(encoded('DELETE /v1/responses/:id', aJob('CANCELLED'))).toEqual({ id: `resp_${JOB_ID}`, object: 'response', deleted: true });
   });
 });
@@ -663,6 +745,10 @@ describe('a chat completion', () => {
       choices: [{ index: 0, message: { role: 'assistant', content: 'Hi.', refusal: null }, finish_reason: 'stop', logprobs: null }],
       usage: { prompt_tokens: 2, completion_tokens: 3, total_tokens: 5 },
     });
+  });
+
+  test('of a model that counts nothing has no usage', () => {
+    expect(encoded(CHAT, aJob('COMPLETED', { output: { media: [], text: 'Hi.' } }))).toHaveProperty('usage', null);
   });
 
   test('of a model of pictures is their addresses', () => {
@@ -719,6 +805,21 @@ describe('streams', () => {
       output_format: 'webp',
     });
     expect(typesOf(await eventsOf(EDIT, aJob('COMPLETED'), ENDED))).toEqual(['image_edit.completed']);
+  });
+
+  test('of a picture that is elsewhere have its address, and what was asked for', async () => {
+    const media = [{ ...anImage, location: { url: 'https://cdn.example/1.webp' }, width: undefined }];
+    const output = { media, usage: { inputTokens: 1, outputTokens: 2 } };
+    const fields = { body: '{"model":"m","stream":true,"quality":"low","background":null}' };
+    const [event] = await eventsOf(GENERATE, aJob('COMPLETED', { output }), ENDED, fields);
+    expect(event?.data).toMatchObject({
+      b64_json: null,
+      url: 'https://cdn.example/1.webp',
+      size: 'auto',
+      quality: 'low',
+      background: null,
+      usage: { total_tokens: 3 },
+    });
   });
 
   test.each([

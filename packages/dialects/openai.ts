@@ -14,6 +14,7 @@ import {
   type Followed,
   type Job,
   on,
+  readMembers,
   readQuery,
   type ServerSentEvent,
   type SubmitOperation,
@@ -21,13 +22,13 @@ import {
 } from '@claimcheck/core';
 import { balanceAnswer, quoteAnswer, requestBody, requestFilter, requestListAnswer } from './_openai-account.ts';
 import { chunks, completionAnswer, fitChat } from './_openai-chat.ts';
-import { encodeError, errorSchema } from './_openai-errors.ts';
+import { encodeError } from './_openai-errors.ts';
+import { ID_PREFIXES, jobIdOf } from './_openai-ids.ts';
 import { fitEdit, fitGeneration, HELD_SECONDS, pictureEvents, picturesAnswer } from './_openai-images.ts';
 import { modelAnswer, modelList } from './_openai-models.ts';
 import {
   contentQuery,
   modelQuery,
-  refuseOtherFilters,
   requestsQuery,
   responseMembers,
   responseQuery,
@@ -37,8 +38,19 @@ import {
   videoMembers,
   videosQuery,
 } from './_openai-queries.ts';
-import { flagIn, ID_PREFIXES, jobIdOf, submission } from './_openai-requests.ts';
+import { refuseOtherFilters, submission } from './_openai-requests.ts';
+import { RESPONSE, RESPONSE_DELETED, RESPONSE_OR_EVENTS, RESPONSE_OR_MORE } from './_openai-response-schemas.ts';
 import { createdAnswer, fitResponse, isInBackground, responseAnswer, responseEvents } from './_openai-responses.ts';
+import {
+  COMPLETION_OR_MORE,
+  CONTENT,
+  PICTURES_OR_MORE,
+  VIDEO,
+  VIDEO_DELETED,
+  VIDEO_LIST,
+  VIDEO_OR_PRICE,
+} from './_openai-result-schemas.ts';
+import { BALANCE, errorSchema, MODEL, MODEL_LIST, REQUEST, REQUEST_DELETED, REQUEST_LIST, SECRET } from './_openai-schemas.ts';
 import { contentAnswer, encodeWebhook, fitVideo, videoBody, videoList } from './_openai-videos.ts';
 
 const HELD = { until: 'end', seconds: HELD_SECONDS } as const;
@@ -50,6 +62,7 @@ interface SubmitLine {
   readonly summary: string;
   /** What is said of the body in the description of the API. */
   readonly ownMembers: DialectRoute['ownMembers'];
+  readonly answers: DialectRoute['answers'];
   readonly decode: (request: WireRequest) => SubmitOperation;
   readonly encode: (job: Job, request: WireRequest) => Answer;
   /** What is sent for `stream: true`; without it that is refused. */
@@ -57,9 +70,9 @@ interface SubmitLine {
 }
 
 /** One line for the three things that the same address can be asked for: the result, a stream of it, and its price. */
-function submitLine({ path, body, summary, ownMembers, decode, encode, events }: SubmitLine): DialectRoute {
+function submitLine({ path, body, summary, ownMembers, answers, decode, encode, events }: SubmitLine): DialectRoute {
   const schemas = { query: submissionQuery, headers: submissionHeaders, ...(ownMembers && { ownMembers }) };
-  const line = { method: 'POST', path, body, summary, ...schemas } as const;
+  const line = { method: 'POST', path, body, summary, answers, ...schemas } as const;
   const result = on('submit', { ...line, decode, encode });
   const quote = on('quote', {
     ...line,
@@ -78,7 +91,7 @@ function submitLine({ path, body, summary, ownMembers, decode, encode, events }:
     });
   const chosen = (request: WireRequest): DialectRoute => {
     if (readQuery(request, submissionQuery).dryRun) return quote;
-    if (!flagIn(request, 'stream')) return result;
+    if (!readMembers(request, streamMembers).stream) return result;
     if (stream) return stream;
     const message = 'must be false: this endpoint has no stream';
     throw new AppError('invalid_parameters', `stream ${message}.`, { problems: [{ pointer: '/stream', message }] });
@@ -104,6 +117,7 @@ function imageLines(base: string): readonly DialectRoute[] {
       body,
       summary: 'Makes pictures, and waits for them.',
       ownMembers: streamMembers,
+      answers: PICTURES_OR_MORE,
       decode: (request) => submission(request, { fit, wait: HELD }),
       encode: picturesAnswer,
       events: (followed, request) => pictureEvents(followed, request, kind),
@@ -123,6 +137,7 @@ function videoLines(base: string): readonly DialectRoute[] {
       body: 'json or form',
       summary: 'Hands in a job, and tells it as a video.',
       ownMembers: videoMembers,
+      answers: VIDEO_OR_PRICE,
       decode: (request) => submission(request, { fit: fitVideo, webhookMember: 'webhook_url' }),
       // Lumenfall's code; OpenAI's clients take any 2xx.
       encode: videoAnswer(202),
@@ -133,6 +148,7 @@ function videoLines(base: string): readonly DialectRoute[] {
       body: 'none',
       summary: 'Lists the jobs as videos, newest first.',
       query: videosQuery,
+      answers: VIDEO_LIST,
       decode: (_request, { query: { limit, after } }) => ({ kind: 'list', limit, ...(after !== undefined && { cursor: after }) }),
       encode: (page, { baseUrl }) => json(videoList(page, baseUrl)),
     }),
@@ -143,6 +159,7 @@ function videoLines(base: string): readonly DialectRoute[] {
       body: 'none',
       summary: 'Sends the file.',
       query: contentQuery,
+      answers: CONTENT,
       decode: (request) => ({ kind: 'read', id: jobIdOf(request) }),
       encode: contentAnswer,
     }),
@@ -151,6 +168,7 @@ function videoLines(base: string): readonly DialectRoute[] {
       path: `${base}/videos/:id`,
       body: 'none',
       summary: 'Tells a job as a video.',
+      answers: VIDEO,
       decode: (request) => ({ kind: 'read', id: jobIdOf(request) }),
       encode: videoAnswer(200),
     }),
@@ -160,6 +178,7 @@ function videoLines(base: string): readonly DialectRoute[] {
       path: `${base}/videos/:id`,
       body: 'none',
       summary: 'Cancels a job that runs, and removes one that has ended.',
+      answers: VIDEO_DELETED,
       decode: (request) => ({ kind: 'discard', id: jobIdOf(request) }),
       encode: ({ id }) => json({ id: `${ID_PREFIXES.video}${id}`, object: 'video.deleted', deleted: true }),
     }),
@@ -174,6 +193,7 @@ function responseLines(base: string): readonly DialectRoute[] {
     body: 'none',
     summary: 'Tells a job as a response, or streams its events.',
     query: responseQuery,
+    answers: RESPONSE_OR_EVENTS,
     decode: (request) => ({ kind: 'read', id: jobIdOf(request) }),
     encode: (job, { baseUrl }) => responseAnswer(job, baseUrl),
   });
@@ -193,6 +213,7 @@ function responseLines(base: string): readonly DialectRoute[] {
       body: 'json',
       summary: 'Makes words or pictures: waits for them, or hands in a job.',
       ownMembers: responseMembers,
+      answers: RESPONSE_OR_MORE,
       decode: (request) => submission(request, { fit: fitResponse, ...(!isInBackground(request) && { wait: HELD }) }),
       encode: createdAnswer,
       events: (followed, request) => responseEvents(followed, request.baseUrl, isInBackground(request)),
@@ -202,6 +223,7 @@ function responseLines(base: string): readonly DialectRoute[] {
       path: `${path}/cancel`,
       body: 'none',
       summary: 'Cancels a job.',
+      answers: RESPONSE,
       decode: (request) => ({ kind: 'cancel', id: jobIdOf(request) }),
       encode: (job, { baseUrl }) => responseAnswer(job, baseUrl),
     }),
@@ -211,6 +233,7 @@ function responseLines(base: string): readonly DialectRoute[] {
       path,
       body: 'none',
       summary: 'Removes a job, which is cancelled first.',
+      answers: RESPONSE_DELETED,
       decode: (request) => ({ kind: 'purge', id: jobIdOf(request) }),
       encode: ({ id }) => json({ id: `${ID_PREFIXES.response}${id}`, object: 'response', deleted: true }),
     }),
@@ -225,6 +248,7 @@ function accountLines(base: string, requestPath: string): readonly DialectRoute[
       path: `${base}/balance`,
       body: 'none',
       summary: 'Says that there is no money here.',
+      answers: BALANCE,
       decode: () => ({ kind: 'readCaller' }),
       encode: balanceAnswer,
     }),
@@ -234,6 +258,7 @@ function accountLines(base: string, requestPath: string): readonly DialectRoute[
       body: 'none',
       summary: 'Lists the jobs as requests, newest first.',
       query: requestsQuery,
+      answers: REQUEST_LIST,
       decode: (request, { query }) => {
         refuseOtherFilters(request);
         const { limit, starting_after: cursor } = query;
@@ -246,6 +271,7 @@ function accountLines(base: string, requestPath: string): readonly DialectRoute[
       path: `${base}/requests/:id/payloads`,
       body: 'none',
       summary: 'Removes a job with all that it has made.',
+      answers: REQUEST_DELETED,
       decode: (request) => ({ kind: 'purge', id: jobIdOf(request) }),
       encode: ({ id }) => json({ id: `${ID_PREFIXES.request}${id}`, object: 'request', deleted: true }),
     }),
@@ -254,6 +280,7 @@ function accountLines(base: string, requestPath: string): readonly DialectRoute[
       path: `${base}${requestPath}`,
       body: 'none',
       summary: 'Tells a job as a request.',
+      answers: REQUEST,
       decode: (request) => ({ kind: 'read', id: jobIdOf(request) }),
       encode: (job) => json(requestBody(job)),
     }),
@@ -262,6 +289,7 @@ function accountLines(base: string, requestPath: string): readonly DialectRoute[
       path: `${base}/webhooks/secret`,
       body: 'none',
       summary: 'Tells what webhooks are signed with.',
+      answers: SECRET,
       decode: () => ({ kind: 'readWebhookSecret' }),
       encode: ({ secret }) => json({ key: secret }),
     }),
@@ -277,6 +305,7 @@ function chatLine(base: string): DialectRoute {
     body: 'json',
     summary: 'Answers in words.',
     ownMembers: streamMembers,
+    answers: COMPLETION_OR_MORE,
     decode: (request) => submission(request, { fit: fitChat, wait: HELD }),
     encode: completionAnswer,
     events: chunks,
@@ -293,6 +322,7 @@ const modelLines: readonly DialectRoute[] = [
     path: '/openai/v1/models',
     body: 'none',
     summary: 'Lists the models.',
+    answers: MODEL_LIST,
     decode: () => ({ kind: 'listModels' }),
     encode: modelList,
   }),
@@ -302,6 +332,7 @@ const modelLines: readonly DialectRoute[] = [
     body: 'none',
     summary: 'Tells a model.',
     query: modelQuery,
+    answers: MODEL,
     decode: ({ params }) => ({ kind: 'readModel', name: params.model ?? '' }),
     encode: modelAnswer,
   }),
