@@ -21,7 +21,8 @@ export const submissionHeaders = z.object({
 });
 
 const MODEL_ERROR = { error: 'must name a model; GET /openai/v1/models lists them' };
-const KEY_ERROR = { error: 'must be a text of 1 to 256 characters' };
+const KEY_CHARACTERS_MAX = 256;
+const KEY_ERROR = { error: `must be a text of 1 to ${KEY_CHARACTERS_MAX} characters` };
 
 /** Others than Lumenfall's videos have no such key in the body, but a client that sends it means it (lumenfall.md, section 9). */
 export const submissionMembers = z.object({
@@ -29,7 +30,12 @@ export const submissionMembers = z.object({
     .string(MODEL_ERROR)
     .min(1, MODEL_ERROR)
     .meta({ description: 'Its name, an alias, or one of them behind a provider and a slash.' }),
-  idempotency_key: z.string(KEY_ERROR).min(1, KEY_ERROR).max(256, KEY_ERROR).nullish().meta({ description: 'As the header, which wins.' }),
+  idempotency_key: z
+    .string(KEY_ERROR)
+    .min(1, KEY_ERROR)
+    .max(KEY_CHARACTERS_MAX, KEY_ERROR)
+    .nullish()
+    .meta({ description: 'As the header, which wins.' }),
 });
 
 /** No unless given; text in forms, which have nothing else. */
