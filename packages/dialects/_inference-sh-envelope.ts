@@ -2,12 +2,13 @@
  * What every answer of inference.sh is wrapped in. The vendor has had three envelopes; one that has the members of all is read by the clients of
  * each, but for those that ask for the second by a header and get the bare object (protocols/inference-sh.md, section 1).
  */
-import { type Answer, AppError, type ErrorCode, type Problem, type WireRequest } from '@claimcheck/core';
+import { type Answer, type AppError, type ErrorCode, readHeaders, type WireRequest } from '@claimcheck/core';
+import { answerHeaders } from './_inference-sh-request-schemas.ts';
 
 type Headers = Pick<WireRequest, 'header'>;
 
 export function answer(data: unknown, request: Headers): Answer {
-  const isBare = request.header('x-api-version') === '2';
+  const isBare = readHeaders(request, answerHeaders)['X-API-Version'] === '2';
   return { status: 200, body: { kind: 'json', value: isBare ? data : { success: true, status: 200, data, messages: [] } } };
 }
 
@@ -54,10 +55,4 @@ export function encodeError({ code, status, message, problems, requestId, retryA
       },
     },
   };
-}
-
-/** Everything that is wrong with a request's own members. */
-export function refusal(problems: readonly Problem[]): AppError {
-  const sentences = problems.map(({ pointer, message }) => `${pointer === '' ? 'The body' : pointer.slice(1)} ${message}.`);
-  return new AppError('invalid_parameters', sentences.join(' '), { problems });
 }

@@ -7,7 +7,6 @@ import {
   isJsonObject,
   isTerminal,
   type Job,
-  type JsonValue,
   type LogLine,
   type Media,
   mediaUrl,
@@ -26,10 +25,10 @@ interface Status {
 }
 
 /** Of a task that was just taken. Never told later: a client that polls looks for a number other than this one (section 6, "Poll"). */
-const RECEIVED: Status = { status: 1, status_text: 'received' };
+export const RECEIVED = { status: 1, status_text: 'received' } as const satisfies Status;
 
 /** The current numbers, in every state: with the older ones no current client would see an end (section 5). */
-const STATUSES = {
+export const STATUSES = {
   QUEUED: { status: 2, status_text: 'queued' },
   PROCESSING: { status: 7, status_text: 'running' },
   COMPLETED: { status: 10, status_text: 'completed' },
@@ -38,14 +37,14 @@ const STATUSES = {
 } as const satisfies Record<State, Status>;
 
 /** Section 4: of the five kinds of logs, the one that a run prints. */
-const RUN_LOG = 1;
+export const RUN_LOG = 1;
 
 export function statusOf(state: State): Status {
   return STATUSES[state];
 }
 
 /** The state that a number, or a name in any case, stands for; undefined for those that no job is ever in. */
-export function stateNamed(status: JsonValue | undefined): State | undefined {
+export function stateNamed(status: number | string): State | undefined {
   const named = typeof status === 'string' ? status.toLowerCase() : status;
   if (named === RECEIVED.status || named === RECEIVED.status_text) return 'QUEUED';
   return STATES.find((state) => STATUSES[state].status === named || STATUSES[state].status_text === named);

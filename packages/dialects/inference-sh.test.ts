@@ -259,7 +259,8 @@ describe('a task', () => {
       { task_id: JOB_ID, filename: 'a b.webp' },
     ]);
     expect(dataOf('GET /tasks/:id/files', aJob('FAILED') as never)).toEqual([]);
-    expect(() => dataOf('GET /tasks/:id/files', aJob('COMPLETED') as never, { query: 'role=input' })).toThrow('role must be output');
+    expect(decoded('GET /tasks/:id/files', { query: 'role=' })).toMatchObject({ kind: 'read' });
+    expect(refusalOf('GET /tasks/:id/files', { query: 'role=input' }).message).toContain('`role` must be output');
   });
 
   test('is deleted with all it has made', () => {
@@ -519,8 +520,8 @@ describe('apps', () => {
     expect(page({ limit: 2, cursor: 'b' })).toMatchObject({ items: [{ id: 'c' }], has_next: false, has_previous: true });
     expect(page({ search: { term: 'ALIAS-of-b' } })).toMatchObject({ items: [{ id: 'b' }], total_items: 1 });
     expect(refusalOf('POST /apps/list', { body: '{"search":{"term":1},"filters":[1]}' }).problems.map(({ pointer }) => pointer)).toEqual([
-      '/filters',
       '/search/term',
+      '/filters',
     ]);
   });
 });

@@ -4,11 +4,40 @@
  *
  * Everything is served with `/v1` in front, too, as older documents have it (sheet, section 1).
  */
-import { type Answer, AppError, absent, type Dialect, type DialectRoute, type Followed, on, type WireRequest } from '@claimcheck/core';
+import { type Answer, absent, type Dialect, type DialectRoute, type Followed, on, readHeaders, type WireRequest } from '@claimcheck/core';
+import { z } from 'zod';
 import { appBody, appPage } from './_inference-sh-apps.ts';
 import { answer, encodeError } from './_inference-sh-envelope.ts';
 import { announcementOf, fileBody } from './_inference-sh-files.ts';
+import {
+  announcementMembers,
+  filesQuery,
+  pageMembers,
+  runHeaders,
+  runMembers,
+  searchMembers,
+  streamHeaders,
+  taskListMembers,
+} from './_inference-sh-request-schemas.ts';
 import { pageBody, pageQuery, runOf, searchQuery, taskQuery, waits } from './_inference-sh-requests.ts';
+import {
+  answered,
+  appSchema,
+  cancelledSchema,
+  deletedSchema,
+  errorSchema,
+  fileSchema,
+  HEARTBEAT,
+  pageOf,
+  runSchema,
+  sessionSchema,
+  streamAnswers,
+  taskFilesSchema,
+  taskLogsSchema,
+  taskSchema,
+  taskStatusSchema,
+  timingsSchema,
+} from './_inference-sh-schemas.ts';
 import { oneSession, sessionList } from './_inference-sh-sessions.ts';
 import { hasSeenEnd, taskEvents, taskLines } from './_inference-sh-stream.ts';
 import { encodeWebhook, logsBody, receivedTask, statusBody, taskFiles, taskResult, timingsBody, wholeTask } from './_inference-sh-tasks.ts';
@@ -26,7 +55,10 @@ function runLines(base: string): readonly DialectRoute[] {
       method: 'POST',
       path: `${base}${path}`,
       body: 'json',
-      decode: runOf,
+      ...answered('The task as it was taken; with `wait` as it is then.', runSchema),
+      headers: runHeaders,
+      ownMembers: runMembers,
+      decode: (request, { headers }) => runOf(request, headers['Idempotency-Key']),
       encode: (job, request) => answer(waits(request) ? taskResult(job) : receivedTask(job), request),
     }),
   );
@@ -41,6 +73,9 @@ function taskLinesBelow(base: string): readonly DialectRoute[] {
       method: 'POST',
       path: `${base}/tasks/list`,
       body: 'optional json',
+      summary: 'Lists own tasks, newest first.',
+      ...answered('A page of tasks.', pageOf(taskSchema)),
+      ownMembers: taskListMembers,
       decode: (request) => ({ kind: 'list', ...taskQuery(request) }),
       encode: ({ jobs, nextCursor }, request) =>
         answer(
@@ -53,35 +88,47 @@ function taskLinesBelow(base: string): readonly DialectRoute[] {
         ),
     }),
     absent('GET', `${base}/tasks/featured`, OF_PLATFORM),
-    on('read', { ...readWithLogs, path, encode: (job, request) => answer(wholeTask(job), request) }),
+    on('read', {
+      ...readWithLogs,
+      path,
+      ...answered('The task.', taskSchema),
+      encode: (job, request) => answer(wholeTask(job), request),
+    }),
     on('read', {
       ...read,
       path: `${path}/status`,
       summary: 'Tells where a task stands.',
+      ...answered('Where it stands.', taskStatusSchema),
       encode: (job, request) => answer(statusBody(job), request),
     }),
     on('read', {
       ...readWithLogs,
       path: `${path}/logs`,
       summary: 'Tells what a task has printed.',
+      ...answered('What it has printed, and the steps it took.', taskLogsSchema),
       encode: (job, request) => answer(logsBody(job), request),
     }),
     on('read', {
       ...read,
       path: `${path}/timings`,
       summary: 'Tells how long the steps of a task took.',
+      ...answered('The steps that have ended.', timingsSchema),
       encode: (job, request) => answer(timingsBody(job), request),
     }),
     on('read', {
       ...read,
       path: `${path}/files`,
       summary: 'Lists the files that a task has made.',
-      encode: (job, request) => answer(filesOfRole(taskFiles(job), request), request),
+      ...answered('The files.', taskFilesSchema),
+      query: filesQuery,
+      encode: (job, request) => answer(taskFiles(job), request),
     }),
     on('follow', {
       method: 'GET',
       path: `${path}/stream`,
       body: 'none',
+      headers: streamHeaders,
+      answers: streamAnswers,
       // From the first event, for what was printed and written before.
       decode: (request) => ({ kind: 'follow', id: idOf(request), after: 0 }),
       encode: streamAnswer,
@@ -90,6 +137,7 @@ function taskLinesBelow(base: string): readonly DialectRoute[] {
       method: 'POST',
       path: `${path}/cancel`,
       body: 'none',
+      ...answered('What became of it.', cancelledSchema),
       decode: (request) => ({ kind: 'cancel', id: idOf(request) }),
       // Of one that has ended it changes nothing, and says what became of it (sheet, section 10).
       encode: (job, request) => answer({ ...taskResult(job), cancelled: job.state === 'CANCELLED' }, request),
@@ -98,6 +146,7 @@ function taskLinesBelow(base: string): readonly DialectRoute[] {
       method: 'DELETE',
       path,
       body: 'none',
+      ...answered('It is gone.', deletedSchema),
       decode: (request) => ({ kind: 'purge', id: idOf(request) }),
       encode: ({ id }, request) => answer({ id, deleted: true }, request),
     }),
@@ -108,21 +157,13 @@ function taskLinesBelow(base: string): readonly DialectRoute[] {
   ];
 }
 
-/** Files of inputs are where they came from. @throws AppError for a role that no file has. */
-function filesOfRole(files: readonly object[], { query }: WireRequest): readonly object[] {
-  const role = query.get('role') || 'output';
-  if (role === 'output') return files;
-  throw new AppError('invalid_request', `role must be output, not ${JSON.stringify(role)}: only what a task has made is listed.`, {
-    problems: [{ pointer: '/role', message: 'must be output' }],
-  });
-}
-
 /** Sheet, section 6: lines for those who ask for them, and events for all others. */
 function streamAnswer(followed: Followed, request: WireRequest): Answer {
-  if (request.header('accept')?.includes('application/x-ndjson'))
-    return { status: 200, body: { kind: 'lines', lines: taskLines(followed), heartbeat: { type: 'heartbeat' } } };
+  const { Accept: accept, 'Last-Event-ID': lastEventId } = readHeaders(request, streamHeaders);
+  if (accept?.includes('application/x-ndjson'))
+    return { status: 200, body: { kind: 'lines', lines: taskLines(followed), heartbeat: HEARTBEAT } };
   // To a browser this says that it need not come back.
-  if (hasSeenEnd(followed, request.header('last-event-id'))) return { status: 204, body: { kind: 'empty' } };
+  if (hasSeenEnd(followed, lastEventId)) return { status: 204, body: { kind: 'empty' } };
   return { status: 200, body: { kind: 'events', events: taskEvents(followed) } };
 }
 
@@ -133,6 +174,8 @@ function fileLines(base: string): readonly DialectRoute[] {
       method: 'POST',
       path,
       body: 'json',
+      ...answered('Where the bytes of each go, and where they are then.', z.array(fileSchema)),
+      ownMembers: announcementMembers,
       decode: announcementOf,
       encode: (uploads, request) =>
         answer(
@@ -144,6 +187,8 @@ function fileLines(base: string): readonly DialectRoute[] {
       method: 'POST',
       path: `${path}/list`,
       body: 'optional json',
+      ...answered('A page of files.', pageOf(fileSchema)),
+      ownMembers: pageMembers,
       decode: (request) => ({ kind: 'listUploads', ...pageQuery(request) }),
       encode: ({ uploads, nextCursor }, request) => {
         const items = uploads.map((upload) => fileBody(upload, request.baseUrl));
@@ -154,6 +199,7 @@ function fileLines(base: string): readonly DialectRoute[] {
       method: 'GET',
       path: `${path}/:id`,
       body: 'none',
+      ...answered('The file.', fileSchema),
       decode: (request) => ({ kind: 'readUpload', id: idOf(request) }),
       encode: (upload, request) => answer(fileBody(upload, request.baseUrl), request),
     }),
@@ -161,6 +207,7 @@ function fileLines(base: string): readonly DialectRoute[] {
       method: 'DELETE',
       path: `${path}/:id`,
       body: 'none',
+      ...answered('It is gone.', deletedSchema),
       decode: (request) => ({ kind: 'deleteUpload', id: idOf(request) }),
       encode: ({ id }, request) => answer({ id, deleted: true }, request),
     }),
@@ -182,6 +229,7 @@ function sessionLines(base: string): readonly DialectRoute[] {
       path: `${base}/sessions`,
       body: 'none',
       summary: 'Lists the sessions of the newest tasks.',
+      ...answered('The sessions.', z.array(sessionSchema)),
       decode: () => ({ kind: 'list', limit: SESSION_TASKS_MAX }),
       encode: (page, request) => answer(sessionList(page), request),
     }),
@@ -190,6 +238,7 @@ function sessionLines(base: string): readonly DialectRoute[] {
       method: 'GET',
       path,
       summary: 'Tells of one session.',
+      ...answered('The session.', sessionSchema),
       encode: (page, request) => answer(oneSession(page, request), request),
     }),
     on('list', {
@@ -197,6 +246,7 @@ function sessionLines(base: string): readonly DialectRoute[] {
       method: 'POST',
       path: `${path}/keepalive`,
       summary: 'Tells of one session, which needs nothing to be kept alive.',
+      ...answered('The session.', sessionSchema),
       encode: (page, request) => answer(oneSession(page, request), request),
     }),
     on('list', {
@@ -204,6 +254,7 @@ function sessionLines(base: string): readonly DialectRoute[] {
       method: 'DELETE',
       path,
       summary: 'Ends a session, of which nothing is kept; its tasks stay.',
+      answers: { 204: { description: 'It is ended.' } },
       // Nothing is kept for a session, so nothing is left to free; its tasks stay.
       encode: (page, request) => {
         oneSession(page, request);
@@ -219,6 +270,8 @@ function appLines(base: string): readonly DialectRoute[] {
       method: 'POST',
       path: `${base}/apps/list`,
       body: 'optional json',
+      ...answered('A page of apps.', pageOf(appSchema)),
+      ownMembers: searchMembers,
       decode: (request) => {
         searchQuery(request);
         return { kind: 'listModels' };
@@ -229,6 +282,7 @@ function appLines(base: string): readonly DialectRoute[] {
       method: 'GET',
       path: `${base}/apps/:name{.+}`,
       body: 'none',
+      ...answered('The app.', appSchema),
       decode: ({ params }) => ({ kind: 'readModel', name: params.name ?? '' }),
       encode: (listing, request) => answer(appBody(listing), request),
     }),
@@ -285,6 +339,7 @@ const inferenceSh: Dialect = {
     ...absentLines,
   ],
   encodeError,
+  errorSchema,
   encodeWebhook,
 };
 export default inferenceSh;
