@@ -79,7 +79,8 @@ describe('lifting', () => {
     for (const json of hostile) {
       const startedMs = performance.now();
       await liftDataUris(Buffer.from(json), async () => undefined);
-      expect(performance.now() - startedMs, json.slice(0, 20)).toBeLessThan(5_000);
+      // In proportion to its square it would be hours.
+      expect(performance.now() - startedMs, json.slice(0, 20)).toBeLessThan(60_000);
     }
   });
 });

@@ -65,7 +65,7 @@ describe('with a worker', () => {
     expect(await jsonOf(await onceProcessing(id))).toMatchObject({ status: 'PROCESSING' });
     const startedMs = performance.now();
     expect(await jsonOf(await get(`/v2/requests/${id}/status?wait=60`))).toMatchObject({ status: 'COMPLETED', progress: 1 });
-    expect(performance.now() - startedMs).toBeLessThan(10_000);
+    expect(performance.now() - startedMs).toBeLessThan(50_000);
   });
 
   test('a status that does not change is answered when the wait is over', async () => {

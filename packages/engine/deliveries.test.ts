@@ -392,7 +392,7 @@ describe('a test send', () => {
   test('that no dispatcher takes is answered as it stands when the time is over, or the client gone', async () => {
     const startedMs = performance.now();
     const [late, left] = await Promise.all([tryOut(NOWHERE, { timeoutMs: 300 }), tryOut(NOWHERE, { signal: AbortSignal.abort() })]);
-    expect(performance.now() - startedMs).toBeLessThan(5_000);
+    expect(performance.now() - startedMs).toBeLessThan(15_000);
     for (const { delivery: waiting, sends } of [late, left]) {
       expect(waiting).toMatchObject({ state: 'PENDING', next: { trigger: 'test' } });
       expect(sends).toEqual([]);

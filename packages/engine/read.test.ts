@@ -8,7 +8,7 @@ import { createTestEngine, QUEUES, type TestEngine } from './testing/test-engine
 /** Far longer than a test may take: what comes back earlier came by a signal. */
 const LONG_MS = 60_000;
 /** Waits look again after five seconds, signal or not. */
-const BY_SIGNAL_MS = 4_000;
+const BY_SIGNAL_MS = 4_800;
 
 let owned: TestEngine;
 beforeEach(async () => {

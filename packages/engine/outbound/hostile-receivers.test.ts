@@ -41,7 +41,7 @@ describe('a receiver that takes its time', () => {
     const error = await test.failureOf(urlOf(receiver), { totalMs: 100 });
     expect(error).toMatchObject({ code, address: '127.0.0.1', status: code === 'total_timeout' ? 200 : undefined });
     expect(error.timings.totalMs).toBeGreaterThanOrEqual(95);
-    expect(error.timings.totalMs).toBeLessThan(900);
+    expect(error.timings.totalMs).toBeLessThan(5_000);
     await closed.promise;
   });
 

@@ -58,8 +58,8 @@ test('a connection that goes half-open ends its query with an error, and the poo
   proxy.silence();
   const startedMs = performance.now();
   await expect(database.sql`select 1`).rejects.toMatchObject({ code: 'CONNECTION_LOST' });
-  // The deadline and two seconds of grace.
-  expect(performance.now() - startedMs).toBeLessThan(4_000);
+  // The deadline, and two seconds of grace.
+  expect(performance.now() - startedMs).toBeLessThan(9_000);
   proxy.revive();
   expect(await database.sql`select 2 as two`).toEqual([{ two: 2 }]);
   expect(proxy.connections).toBeGreaterThan(1);
