@@ -3,10 +3,10 @@
  * what is wrong with the input. Both are told by the status, and the type by a header too.
  */
 import type { Answer, AppError, ErrorCode, FailureCode, Job, Problem } from '@claimcheck/core';
-import { PLACES } from './_fal-requests.ts';
+import { PLACES } from './_fal-schemas.ts';
 
 /** The vendor has one name for all input that nothing more is known of; a type that it does not have counts as final with its clients. */
-const ERROR_TYPES = {
+const TYPES = {
   invalid_json: 'bad_request',
   invalid_parameters: 'value_error',
   invalid_request: 'bad_request',
@@ -30,7 +30,7 @@ const ERROR_TYPES = {
 /** An error that is raised here instead of by a model. */
 export function encodeError(error: AppError): Answer {
   const { code, message, problems, requestId, retryAfterSeconds } = error;
-  const type = ERROR_TYPES[code];
+  const type = TYPES[code];
   const headers = {
     'x-fal-error-type': type,
     ...(requestId !== undefined && { 'x-fal-request-id': requestId }),
@@ -75,9 +75,12 @@ const FAILURES = {
 } as const satisfies Record<FailureCode, FailureKind>;
 
 /** What the client itself had set a time for. */
-const UNSTARTED: FailureKind = { status: 504, type: 'request_timeout' };
+const UNSTARTED = { status: 504, type: 'request_timeout' } as const satisfies FailureKind;
 /** A 504 without it is tried again by the vendor's client. */
 const CLIENTS_TIMEOUT = { 'x-fal-request-timeout-type': 'user' };
+
+/** All types that an error can have. */
+export const ERROR_TYPES = [...new Set([...Object.values(TYPES), ...Object.values(FAILURES).map(({ type }) => type), UNSTARTED.type])];
 
 /** How a job failed: the answer to whoever wants its result, and the words that its status has for it. */
 export interface Failed {

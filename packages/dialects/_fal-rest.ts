@@ -8,14 +8,17 @@ import {
   type DialectRoute,
   NEVER_DONE,
   on,
+  readHeaders,
   type Upload,
   uploadedFileUrl,
   uploadUrl,
   type WebhookKey,
   type WireRequest,
 } from '@claimcheck/core';
-import { z } from 'zod';
+import type { z } from 'zod';
+import { accessSchema, addressesSchema, answered, keysSchema, partsSchema, tokenSchema } from './_fal-answer-schemas.ts';
 import { refuseAccessRules } from './_fal-requests.ts';
+import { announcedFile, fileHeaders, lifecycleHeaders } from './_fal-schemas.ts';
 
 const REST = '/fal/rest';
 /** Receivers may keep the keys for this long. Short, because a key that was replaced without grace must be noticed. */
@@ -23,17 +26,13 @@ const KEYS_SECONDS = 60;
 /** An API key ends when it is revoked, and with it this. The vendor's client compares it with its clock and wants an offset. */
 const NEVER = '9999-12-31T23:59:59+00:00';
 
-const announcedFile = z.object({
-  file_name: z.string({ error: 'must be a text' }),
-  content_type: z.string({ error: 'must be a text' }).optional().meta({ description: 'What the bytes themselves say counts for more.' }),
-});
-
 export const restRoutes: readonly DialectRoute[] = [
   on('readAllWebhookKeys', {
     method: 'GET',
     path: `${REST}/.well-known/jwks.json`,
     body: 'none',
     summary: 'Tells the public keys that webhooks are signed with.',
+    answers: answered('The keys, newest first.', keysSchema),
     decode: () => ({ kind: 'readAllWebhookKeys' }),
     encode: ({ keys }) => ({ ...json({ keys: keys.map(jwk) }), headers: { 'cache-control': `public, max-age=${KEYS_SECONDS}` } }),
   }),
@@ -44,9 +43,11 @@ export const restRoutes: readonly DialectRoute[] = [
       path: `${REST}/storage/upload/${name}`,
       body: 'json',
       summary: 'Announces a file: where its bytes are to be sent, and where they will be.',
+      headers: lifecycleHeaders,
       members: announcedFile,
-      decode: (request, { members: { file_name: fileName, content_type: contentType } }) =>
-        announcement(request, { fileName, contentType }),
+      answers: answered('The addresses.', addressesSchema),
+      decode: (_request, { headers, members: { file_name: fileName, content_type: contentType } }) =>
+        announcement(headers, { fileName, contentType }),
       encode: (upload, { baseUrl }) => json(addressesOf(upload, baseUrl)),
     }),
   ),
@@ -56,6 +57,7 @@ export const restRoutes: readonly DialectRoute[] = [
     path: `${REST}/storage/auth/token`,
     body: 'optional json',
     summary: 'Tells with what to send files, and where.',
+    answers: answered('The API key, which is good until it is revoked.', tokenSchema),
     decode: () => ({ kind: 'readCaller' }),
     encode: (_caller, request) =>
       json({ token: keyOf(request), token_type: 'Key', base_url: `${request.baseUrl}${REST}`, expires_at: NEVER }),
@@ -65,8 +67,10 @@ export const restRoutes: readonly DialectRoute[] = [
     path: `${REST}/files/upload`,
     body: 'file',
     summary: 'Takes a file, which the header X-Fal-File-Name names.',
-    fileName: ({ header }) => header('x-fal-file-name'),
-    decode: arrivedFile,
+    headers: fileHeaders,
+    answers: answered('The file.', accessSchema),
+    fileName: (request) => readHeaders(request, fileHeaders)['X-Fal-File-Name'],
+    decode: (request, { headers }) => arrivedFile(request, headers),
     encode: (upload, { baseUrl }) => json({ access_url: uploadedFileUrl(upload, baseUrl) }),
   }),
   // The client for Python sends more than 100 MB in parts, to addresses that it makes of the file's own.
@@ -75,8 +79,10 @@ export const restRoutes: readonly DialectRoute[] = [
     path: `${REST}/files/upload/multipart`,
     body: 'none',
     summary: 'Announces a file that comes in parts, which the header X-Fal-File-Name names.',
-    decode: (request) =>
-      announcement(request, { fileName: request.header('x-fal-file-name'), contentType: request.header('content-type') }),
+    headers: fileHeaders,
+    answers: answered('The file, and what its parts are known by.', partsSchema),
+    decode: (request, { headers }) =>
+      announcement(headers, { fileName: headers['X-Fal-File-Name'], contentType: request.header('content-type') }),
     encode: (upload, { baseUrl }) => json({ access_url: uploadedFileUrl(upload, baseUrl), uploadId: upload.id }),
   }),
   ...['tokens', 'tokens/realtime'].map((path) =>
@@ -104,16 +110,18 @@ function jwk({ id, publicKey }: WebhookKey) {
   return { kty: 'OKP', crv: 'Ed25519', x: publicKey.padEnd(Math.ceil(publicKey.length / 4) * 4, '='), kid: id, use: 'sig', alg: 'EdDSA' };
 }
 
+type LifecycleHeaders = z.output<typeof lifecycleHeaders>;
+
 function announcement(
-  request: WireRequest,
+  headers: LifecycleHeaders,
   { fileName = '', contentType = '' }: { fileName?: string | undefined; contentType?: string | undefined },
 ) {
-  refuseAccessRules(request);
+  refuseAccessRules(headers);
   return { kind: 'createUpload' as const, fileName, ...(contentType !== '' && { contentType }) };
 }
 
-function arrivedFile(request: WireRequest): { readonly kind: 'readUpload'; readonly id: string } {
-  refuseAccessRules(request);
+function arrivedFile(request: WireRequest, headers: LifecycleHeaders): { readonly kind: 'readUpload'; readonly id: string } {
+  refuseAccessRules(headers);
   const [upload] = request.uploads?.get('') ?? [];
   if (!upload) throw new Error('The file of the request is missing.');
   return { kind: 'readUpload', id: upload.id };

@@ -1,6 +1,8 @@
 import { createHash, createPublicKey, generateKeyPairSync, sign, verify } from 'node:crypto';
 import {
   AppError,
+  ERROR_STATUS,
+  type ErrorCode,
   type Followed,
   InlineFile,
   type Job,
@@ -11,6 +13,7 @@ import {
   type Upload,
 } from '@claimcheck/core';
 import { describe, expect, test } from 'vitest';
+import { outputSchema } from './_fal-answer-schemas.ts';
 import fal from './fal.ts';
 import { aJob, anImage, aRequest, BASE_URL, bodyOf, JOB_ID, type RequestFields, routeOf, STARTED_AT } from './testing/fixtures.ts';
 
@@ -85,6 +88,10 @@ test('the table has these lines and no others', () => {
   ]);
 });
 
+test('every route says what it answers', () => {
+  expect(fal.routes.filter(({ answers }) => !answers)).toEqual([]);
+});
+
 describe('a submission', () => {
   test('takes the body for the parameters, to the letter', () => {
     const body = '{"seed":123456789012345678901, "prompt":"a panda"}';
@@ -150,11 +157,14 @@ describe('a submission', () => {
     expect(bodyOf(answer)).toEqual({ detail: [{ loc: [place, name], msg: expect.stringContaining(name), type: 'value_error' }] });
   });
 
-  test('cannot keep files from whoever has their address', () => {
-    const headers = { 'x-fal-object-lifecycle-preference': '{"initial_acl":{"default":"forbid"}}' };
-    const error = thrownBy(() => submitted({ headers }));
-    expect(error).toMatchObject({ code: 'invalid_request', message: expect.stringContaining('initial_acl') });
-  });
+  test.each(['x-fal-object-lifecycle-preference', 'x-fal-object-lifecycle'])(
+    'cannot by %s keep files from whoever has their address',
+    (name) => {
+      const headers = { [name]: '{"initial_acl":{"default":"forbid"}}' };
+      const error = thrownBy(() => submitted({ headers }));
+      expect(error).toMatchObject({ code: 'invalid_request', message: expect.stringContaining('initial_acl') });
+    },
+  );
 
   test.each<[header: string, value: string]>([
     ['x-fal-no-retry', '0'],
@@ -377,8 +387,24 @@ describe('the result', () => {
   ] as const)('of a job that failed by %s is the error %i', (code, status, body) => {
     const answer = encode(RESULT, aFalJob('FAILED', { failure: { code, message: 'No.' } }));
     expect(answer.status).toBe(status);
+    expect(routeOf(fal, RESULT).answers).toHaveProperty(String(status));
     expect(answer.headers).toEqual({ ...ABOUT_JOB, 'x-fal-error-type': 'error_type' in body ? body.error_type : body.detail[0]?.type });
     expect(bodyOf(answer)).toEqual(body);
+  });
+
+  test('of models that make files or text has no members but those that are described', () => {
+    const described = (output: Job['output']) => {
+      const body = bodyOf(produced(output));
+      expect(outputSchema.parse(body)).toEqual(body);
+    };
+    described({
+      media: [anImage, elsewhere('video/mp4', '2.mp4'), elsewhere('audio/wav', '3.wav'), elsewhere('model/gltf', '4')],
+      seed: 7,
+    });
+    described({ media: [], text: 'Once.', usage: { outputTokens: 1 }, timings: { inference: 0.5 } });
+    described({ media: [anImage], json: { a: 1 } });
+    described({ media: [], json: [1] });
+    expect(outputSchema.safeParse({ images: [], more: 1 }).success).toBe(false);
   });
 
   test('of a job that was cancelled is 499', () => {
@@ -497,6 +523,13 @@ describe('a stream', () => {
 });
 
 describe('an error', () => {
+  test.each(Object.keys(ERROR_STATUS) as ErrorCode[])('%s is as it is described', (code) => {
+    for (const problems of [[], [{ pointer: '/images/0', message: 'must be a text' }]]) {
+      const body = bodyOf(fal.encodeError(new AppError(code, 'No.', { problems })));
+      expect(fal.errorSchema?.parse(body)).toEqual(body);
+    }
+  });
+
   test('of input lists what is wrong by its place', () => {
     const problems = [
       { pointer: '/image_size/width', message: 'must be 1 or more' },
@@ -653,8 +686,15 @@ describe('an upload', () => {
   });
 
   test('cannot be kept from whoever has its address', () => {
-    const error = thrownBy(() => announced({ file_name: 'a' }, { 'x-fal-object-lifecycle': '{"initial_acl":{}}' }));
-    expect(error).toMatchObject({ code: 'invalid_request', message: expect.stringContaining('initial_acl') });
+    const headers = { 'x-fal-object-lifecycle': '{"initial_acl":{}}' };
+    const refusal = { code: 'invalid_request', message: expect.stringContaining('initial_acl') };
+    expect(thrownBy(() => announced({ file_name: 'a' }, headers))).toMatchObject(refusal);
+    for (const path of ['upload', 'upload/multipart']) {
+      const line = routeOf(fal, `POST /fal/rest/files/${path}`);
+      const request = { ...aRequest({ headers }), uploads: new Map([['', [upload]]]) };
+      expect(thrownBy(() => line.decode(request))).toMatchObject(refusal);
+      expect(Object.keys(line.headers?.shape ?? {})).toContain('X-Fal-File-Name');
+    }
   });
 
   test.each([

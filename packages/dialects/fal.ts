@@ -13,12 +13,34 @@
  *   the result; but rules about who may read them are refused.
  * - A request that a model cannot take is refused when it is handed in, with what the vendor answers at the result: 422.
  */
-import { type Answer, AppError, type Dialect, type DialectRoute, isTerminal, type Job, on, type WireRequest } from '@claimcheck/core';
+import {
+  type Answer,
+  AppError,
+  type Dialect,
+  type DialectRoute,
+  isTerminal,
+  type Job,
+  on,
+  readQuery,
+  type WireRequest,
+} from '@claimcheck/core';
+import {
+  answered,
+  CANCEL_ANSWERS,
+  errorSchema,
+  queuedSchema,
+  READ_RESULT_ANSWERS,
+  RESULT_ANSWERS,
+  RESULT_STREAM_ANSWERS,
+  STATUS_ANSWERS,
+  STATUS_STREAM_ANSWERS,
+} from './_fal-answer-schemas.ts';
 import { claimCheck, jobAnswer, resultAnswer, resultEvents, statusAnswer, statusEvents, unfinishedAnswer } from './_fal-answers.ts';
 import { encodeError } from './_fal-errors.ts';
 import { falProxy } from './_fal-proxy.ts';
-import { pathParameter, statusQuery, submission, submissionHeaders, submissionQuery } from './_fal-requests.ts';
+import { pathParameter, submission } from './_fal-requests.ts';
 import { notOffered, restRoutes } from './_fal-rest.ts';
+import { statusQuery, submissionHeaders, submissionQuery } from './_fal-schemas.ts';
 import { encodeWebhook, signWebhook } from './_fal-webhook.ts';
 
 /** Node's own client gives up on an answer that has not begun after 300 seconds, and the vendor's would hand in the request again. */
@@ -37,6 +59,7 @@ const routes: readonly DialectRoute[] = [
     path: `${REQUEST}/status/stream`,
     body: 'none',
     summary: 'Streams the status of a job up to its end.',
+    answers: STATUS_STREAM_ANSWERS,
     query: statusQuery,
     decode: (request) => ({ kind: 'follow', id: pathParameter(request, 'id'), after: 0 }),
     encode: (followed, request) => ({
@@ -49,6 +72,7 @@ const routes: readonly DialectRoute[] = [
     path: `${REQUEST}/status`,
     body: 'none',
     summary: 'Tells where a job stands: 202 until it has ended, then 200.',
+    answers: STATUS_ANSWERS,
     query: statusQuery,
     decode: (request, { query: { logs } }) => ({ kind: 'read', id: pathParameter(request, 'id'), withLogs: logs }),
     encode: (job, request) => statusAnswer(job, request.baseUrl, isLogged(request)),
@@ -60,6 +84,7 @@ const routes: readonly DialectRoute[] = [
       path,
       body: 'none',
       summary: 'Tells what the model made, or the error that the job ended with; 400 before the end.',
+      answers: READ_RESULT_ANSWERS,
       decode: (request) => ({ kind: 'read', id: pathParameter(request, 'id') }),
       encode: (job, { baseUrl }) => (isTerminal(job.state) ? resultAnswer(job, baseUrl) : unfinishedAnswer(job)),
     }),
@@ -69,6 +94,7 @@ const routes: readonly DialectRoute[] = [
     path: `${REQUEST}/cancel`,
     body: 'none',
     summary: 'Cancels a job; 400 when it has ended.',
+    answers: CANCEL_ANSWERS,
     decode: (request) => ({ kind: 'cancel', id: pathParameter(request, 'id') }),
     encode: cancelAnswer,
   }),
@@ -80,6 +106,7 @@ const routes: readonly DialectRoute[] = [
       path: MODEL,
       body: bodyOf(method),
       summary: 'Hands in a job and tells where to ask for it.',
+      answers: answered('The claim check.', queuedSchema),
       ...SUBMISSION,
       decode: submission,
       encode: (job, { baseUrl }) => jobAnswer(job, 200, claimCheck(job, baseUrl)),
@@ -89,6 +116,7 @@ const routes: readonly DialectRoute[] = [
       path: `${RUN}/stream`,
       body: bodyOf(method),
       summary: 'Hands in a job and streams its text so far, at last its result.',
+      answers: RESULT_STREAM_ANSWERS,
       ...SUBMISSION,
       decode: (request, values) => ({ kind: 'stream', submission: submission(request, values) }),
       encode: (followed, { baseUrl }) => ({
@@ -101,6 +129,7 @@ const routes: readonly DialectRoute[] = [
       path: RUN,
       body: bodyOf(method),
       summary: 'Hands in a job and waits for what the model makes.',
+      answers: RESULT_ANSWERS,
       ...SUBMISSION,
       decode: (request, values) => ({ ...submission(request, values), wait: { until: 'end', seconds: RUN_WAIT_SECONDS } }),
       encode: runAnswer,
@@ -123,14 +152,15 @@ const fal: Dialect = {
   routes,
   proxy: falProxy,
   encodeError,
+  errorSchema,
   encodeWebhook,
   signWebhook,
 };
 export default fal;
 
 /** Of a request that was read by {@link statusQuery}. */
-function isLogged({ query }: WireRequest): boolean {
-  return statusQuery.parse({ logs: query.get('logs') ?? undefined }).logs;
+function isLogged(request: WireRequest): boolean {
+  return readQuery(request, statusQuery).logs;
 }
 
 function bodyOf(method: 'GET' | 'POST'): DialectRoute['body'] {
