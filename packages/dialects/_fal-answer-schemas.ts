@@ -110,7 +110,7 @@ export const RESULT_ANSWERS: Answers = {
   422: failed('The model cannot take the input, or refuses its content.'),
   499: failed('The job was cancelled.'),
   500: failed('The job has failed.'),
-  504: failed('The job took too long, or did not start in time.'),
+  504: failed('The job, its start or the wait for it took too long.'),
 };
 
 export const STATUS_ANSWERS: Answers = {
