@@ -2,6 +2,7 @@
 import { instant } from '@claimcheck/core';
 import { z } from 'zod';
 import { stateNamed } from './_inference-sh-tasks.ts';
+import { HOLD_SECONDS_MAX } from './_native-requests.ts';
 
 /**
  * A member that may say nothing, and is undefined then: the vendor's typed clients send those that were not set, too, each with the nothing of
@@ -16,9 +17,9 @@ function saysNothing(value: unknown): boolean {
   return typeof value === 'object' && Object.keys(value).length === 0;
 }
 
-/** A member that asks for what cannot be had. */
+/** A member that can only ask for what cannot be had; `error` says so. */
 function refused(error: string): z.ZodType {
-  return said(z.never({ error }));
+  return said(z.never({ error })).meta({ description: `It ${error}.` });
 }
 
 const SAYS_NOTHING = 'A member that is null, false, 0 or empty is as if it were not there.';
@@ -73,7 +74,9 @@ export const runMembers = z
     session: said(z.string(SESSION_ERROR).regex(SESSION, SESSION_ERROR)).meta({ description: '`new`, or the id of one.' }),
     session_timeout: said(wholeNumber(1, SESSION_SECONDS_MAX, 'of seconds ')).meta({ description: 'Of a new session; has no effect.' }),
     run_at: said(instant()).meta({ description: 'Not to be started before.' }),
-    wait: said(z.boolean({ error: 'must be true or false' })).meta({ description: 'Answers when the task has ended, or after a minute.' }),
+    wait: said(z.boolean({ error: 'must be true or false' })).meta({
+      description: `Answers when the task has ended, or after ${HOLD_SECONDS_MAX} seconds.`,
+    }),
     infra: said(z.enum(['cloud', 'private_first'], { error: 'must be cloud or private_first: there are no workers of your own' })),
     function: said(z.literal('run', { error: 'must be run: models have no other function' })),
     version_id: refused('cannot be chosen here: the model says which version runs'),
@@ -96,13 +99,14 @@ export const runMembers = z
   })
   .meta({ id: 'InferenceShRun', description: SAYS_NOTHING });
 
+export const LIMIT_DEFAULT = 20;
 const LIMIT_MAX = 100;
 const UNSUPPORTED = 'is not supported in this list: leave it out';
 const withoutEffect = z.unknown().optional().meta({ description: 'Has no effect.' });
 
 /** What all lists have. What some members would add is in every answer, or is nobody's. */
 const page = {
-  limit: said(wholeNumber(1, LIMIT_MAX, '')),
+  limit: said(wholeNumber(1, LIMIT_MAX, '')).meta({ description: `${LIMIT_DEFAULT} unless given.` }),
   cursor: said(text('the next_cursor of a page')),
   direction: said(z.literal('next', { error: 'must be next: pages follow one another one way' })),
   preloads: withoutEffect,

@@ -14,7 +14,7 @@ import {
   type WireRequest,
 } from '@claimcheck/core';
 import type { z } from 'zod';
-import { pageMembers, runMembers, searchMembers, taskListMembers } from './_inference-sh-request-schemas.ts';
+import { LIMIT_DEFAULT, pageMembers, runMembers, searchMembers, taskListMembers } from './_inference-sh-request-schemas.ts';
 import { newSessionId } from './_inference-sh-sessions.ts';
 import { HOLD_SECONDS_MAX } from './_native-requests.ts';
 
@@ -76,8 +76,6 @@ export interface TaskQuery extends PageQuery {
   readonly state?: readonly State[];
   readonly model?: string;
 }
-
-const LIMIT_DEFAULT = 20;
 
 /** Of two filters about the same, the later one counts. */
 export function taskQuery(request: WireRequest): TaskQuery {

@@ -48,7 +48,7 @@ const resultMembers = {
 };
 
 export const runSchema = z.object({ ...resultMembers, status: stepStatus, status_text: stepText }).meta({ id: 'InferenceShRunResult' });
-export const cancelledSchema = z.object({ ...resultMembers, cancelled: z.boolean() });
+export const cancelledSchema = z.object({ ...resultMembers, cancelled: z.boolean() }).meta({ id: 'InferenceShCancellation' });
 
 const logs = z
   .array(
@@ -110,38 +110,45 @@ export const taskSchema = z
   })
   .meta({ id: 'InferenceShTask' });
 
-export const taskStatusSchema = z.object({ id: z.uuid(), ...statusMembers, updated_at: instant() });
-export const taskLogsSchema = z.object({ task_id: z.uuid(), ...statusMembers, events, logs });
+const standing = { id: z.uuid(), ...statusMembers, updated_at: instant() };
+export const taskStatusSchema = z.object(standing).meta({ id: 'InferenceShTaskStatus' });
+export const taskLogsSchema = z.object({ task_id: z.uuid(), ...statusMembers, events, logs }).meta({ id: 'InferenceShTaskLogs' });
 
 const duration = z.string().meta({ description: 'As seconds, such as `3.2s`.' });
 const durationMs = z.int().min(0);
 
-export const timingsSchema = z.object({
-  task_id: z.uuid(),
-  ...statusMembers,
-  total_duration: duration,
-  total_duration_ms: durationMs,
-  groups: z.array(z.object({ label: z.enum(['queue', 'run']), start_at: instant(), end_at: instant(), duration, duration_ms: durationMs })),
-  events: z.array(
-    z.object({
-      status: stepText,
-      timestamp: instant(),
-      duration: duration.optional(),
-      duration_ms: durationMs.optional(),
-      next_status: stepText.optional(),
-    }),
-  ),
-});
+export const timingsSchema = z
+  .object({
+    task_id: z.uuid(),
+    ...statusMembers,
+    total_duration: duration,
+    total_duration_ms: durationMs,
+    groups: z.array(
+      z.object({ label: z.enum(['queue', 'run']), start_at: instant(), end_at: instant(), duration, duration_ms: durationMs }),
+    ),
+    events: z.array(
+      z.object({
+        status: stepText,
+        timestamp: instant(),
+        duration: duration.optional(),
+        duration_ms: durationMs.optional(),
+        next_status: stepText.optional(),
+      }),
+    ),
+  })
+  .meta({ id: 'InferenceShTimings' });
 
 export const taskFilesSchema = z.array(
-  z.object({
-    id: z.string(),
-    created_at: instant(),
-    updated_at: instant(),
-    task_id: z.uuid(),
-    role: z.literal('output'),
-    ...mediaMembers,
-  }),
+  z
+    .object({
+      id: z.string(),
+      created_at: instant(),
+      updated_at: instant(),
+      task_id: z.uuid(),
+      role: z.literal('output'),
+      ...mediaMembers,
+    })
+    .meta({ id: 'InferenceShTaskFile' }),
 );
 
 export const HEARTBEAT = { type: 'heartbeat' } as const;
@@ -149,7 +156,7 @@ export const HEARTBEAT = { type: 'heartbeat' } as const;
 const part = z
   .object({
     data: z.object({
-      ...taskStatusSchema.shape,
+      ...standing,
       progress: progress.optional(),
       logs: logs.optional(),
       output: z.object({ response: z.string() }).optional().meta({ description: 'What has been written so far.' }),
@@ -228,7 +235,11 @@ export const appSchema = z
   })
   .meta({ id: 'InferenceShApp' });
 
-export function pageOf(item: z.ZodType) {
+export const taskPageSchema = pageOf(taskSchema).meta({ id: 'InferenceShTaskPage' });
+export const filePageSchema = pageOf(fileSchema).meta({ id: 'InferenceShFilePage' });
+export const appPageSchema = pageOf(appSchema).meta({ id: 'InferenceShAppPage' });
+
+function pageOf(item: z.ZodType) {
   return z.object({
     items: z.array(item),
     next_cursor: z.string().meta({ description: 'Empty on the last page.' }),

@@ -6,6 +6,7 @@ import {
   type JobEvent,
   type ModelListing,
   type Operation,
+  STATES,
   type Upload,
 } from '@claimcheck/core';
 import { describe, expect, test } from 'vitest';
@@ -125,6 +126,8 @@ describe('a run', () => {
     [{ run_at: '2030-01-31T09:00:00' }, ['/run_at']],
     [{ wait: 'yes' }, ['/wait']],
     [{ 'a/b': 1, function: 'x' }, ['/a~1b', '/function']],
+    // Rules about several members, beside what is wrong with others.
+    [{ app: '', wait: 1, session: 's', session_timeout: 9 }, ['/app', '/session_timeout', '/wait']],
   ])('with %j is refused by name', (members, pointers) => {
     const { code, problems } = refusalOf(RUN, runBody(members));
     expect(code).toBe('invalid_parameters');
@@ -301,6 +304,10 @@ describe('a list of tasks', () => {
       { limit: 20, state: ['QUEUED', 'PROCESSING', 'CANCELLED'] },
     ],
     ['{"filters":[{"field":"app_id","operator":"eq","value":"infsh/a"}]}', { limit: 20, model: 'infsh/a' }],
+    [
+      '{"filters":[{"field":"app_id","value":"a"},{"field":"status","value":"FAILED"},{"field":"app_id","value":"b"}],"sort":{"field":"created_at"}}',
+      { limit: 20, state: ['FAILED'], model: 'b' },
+    ],
   ])('for %s is understood', (body, query) => {
     expect(decoded(LIST, body === undefined ? {} : { body })).toEqual({ kind: 'list', ...query });
   });
@@ -526,6 +533,68 @@ describe('apps', () => {
   });
 });
 
+describe('the description', () => {
+  test('says of every route what it answers, and of every body what it may hold', () => {
+    const unsaid = inferenceSh.routes.filter(
+      ({ answers = {}, body, ownMembers }) => Object.keys(answers).length === 0 || (body === 'none') !== (ownMembers === undefined),
+    );
+    expect(unsaid.map(({ method, path }) => `${method} ${path}`)).toEqual([]);
+  });
+
+  const upload: Upload = { id: JOB_ID, token: 't', fileName: 'a', contentType: 'a/b', createdAt: STARTED_AT, expiresAt: FINISHED_AT };
+  const listing = { model: { name: 'a', title: 'A', aliases: [], produces: 'json', parameters: {} }, routes: [] };
+  const jobs = STATES.map((state) => aJob(state, { sessionId: 's1', logs: [{ text: 'one', at: STARTED_AT }] }));
+  const OF_JOBS = [
+    'GET /tasks/:id',
+    ...['status', 'logs', 'timings', 'files'].map((of) => `GET /tasks/:id/${of}`),
+    'POST /tasks/:id/cancel',
+  ];
+
+  // The routes under test refuse to answer with what they do not describe.
+  test.each([
+    ...[...OF_JOBS, 'DELETE /tasks/:id', 'POST /run'].flatMap((line) => jobs.map((job): [string, object] => [line, job])),
+    ...['POST /tasks/list', 'GET /sessions', 'GET /sessions/:id', 'POST /sessions/:id/keepalive'].map((line): [string, object] => [
+      line,
+      { jobs, nextCursor: 'c' },
+    ]),
+    ['POST /files', [upload, { ...upload, bytes: 4 }]],
+    ['POST /files/list', { uploads: [upload] }],
+    ['GET /files/:id', upload],
+    ['DELETE /files/:id', upload],
+    ['POST /apps/list', [listing]],
+    ['GET /apps/:name{.+}', listing],
+  ])('of %s fits its answer, in the envelope and without', (line, outcome) => {
+    for (const base of ['', '/v1']) {
+      const { encode } = routeOf(inferenceSh, line.replace(' ', ` ${base}`));
+      const body = line === 'POST /run' ? runBody({ wait: true }) : {};
+      const inEnvelope = bodyOf(encode(outcome as never, aRequest(body)));
+      const bare = encode(outcome as never, aRequest({ ...body, headers: { 'x-api-version': '2' } })).body;
+      expect(bare).toMatchObject({ kind: 'json' });
+      expect(inEnvelope.data).toEqual(JSON.parse(JSON.stringify(Object(bare).value)));
+    }
+  });
+
+  test('of a task does not fit what is none, nor half an envelope', () => {
+    const { schema } = routeOf(inferenceSh, 'GET /tasks/:id').answers?.[200] ?? {};
+    const task = Object(dataOf('GET /tasks/:id', aJob('QUEUED') as never));
+    const data = { ...task, status: 9 };
+    const fits = [
+      task,
+      { success: true, status: 200, data: task, messages: [] },
+      data,
+      { data: task },
+      { success: true, status: 200, data },
+    ];
+    expect(fits.map((value) => schema?.safeParse(value).success)).toEqual([true, true, false, false, false]);
+  });
+
+  test('of a stream has heartbeats', () => {
+    const { encode, answers } = routeOf(inferenceSh, 'GET /tasks/:id/stream');
+    const { body } = encode({ job: aJob('QUEUED') } as never, aRequest({ headers: { accept: 'application/x-ndjson' } }));
+    expect(answers?.[200]?.schema?.safeParse(Object(body).heartbeat).success).toBe(true);
+  });
+});
+
 test('an error can be read by clients of every generation', () => {
   const problems = [{ pointer: '/app', message: 'must name an app' }];
   const answer = inferenceSh.encodeError(
@@ -537,6 +606,7 @@ test('an error can be read by clients of every generation', () => {
     ...{ success: false, error: { code: 'invalid_parameters', message: 'No app.' } },
     ...{ errors: problems, request_id: JOB_ID },
   });
+  expect(inferenceSh.errorSchema?.parse(bodyOf(answer))).toEqual(bodyOf(answer));
 });
 
 test.each(['POST /apps', 'POST /apps/:name{.+}', 'GET /tasks/featured', 'DELETE /tasks/:id/files'])(

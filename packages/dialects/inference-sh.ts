@@ -22,18 +22,20 @@ import {
 import { pageBody, pageQuery, runOf, searchQuery, taskQuery, waits } from './_inference-sh-requests.ts';
 import {
   answered,
+  appPageSchema,
   appSchema,
   cancelledSchema,
   deletedSchema,
   errorSchema,
+  filePageSchema,
   fileSchema,
   HEARTBEAT,
-  pageOf,
   runSchema,
   sessionSchema,
   streamAnswers,
   taskFilesSchema,
   taskLogsSchema,
+  taskPageSchema,
   taskSchema,
   taskStatusSchema,
   timingsSchema,
@@ -74,7 +76,7 @@ function taskLinesBelow(base: string): readonly DialectRoute[] {
       path: `${base}/tasks/list`,
       body: 'optional json',
       summary: 'Lists own tasks, newest first.',
-      ...answered('A page of tasks.', pageOf(taskSchema)),
+      ...answered('A page of tasks.', taskPageSchema),
       ownMembers: taskListMembers,
       decode: (request) => ({ kind: 'list', ...taskQuery(request) }),
       encode: ({ jobs, nextCursor }, request) =>
@@ -187,7 +189,7 @@ function fileLines(base: string): readonly DialectRoute[] {
       method: 'POST',
       path: `${path}/list`,
       body: 'optional json',
-      ...answered('A page of files.', pageOf(fileSchema)),
+      ...answered('A page of files.', filePageSchema),
       ownMembers: pageMembers,
       decode: (request) => ({ kind: 'listUploads', ...pageQuery(request) }),
       encode: ({ uploads, nextCursor }, request) => {
@@ -270,7 +272,7 @@ function appLines(base: string): readonly DialectRoute[] {
       method: 'POST',
       path: `${base}/apps/list`,
       body: 'optional json',
-      ...answered('A page of apps.', pageOf(appSchema)),
+      ...answered('A page of apps.', appPageSchema),
       ownMembers: searchMembers,
       decode: (request) => {
         searchQuery(request);
