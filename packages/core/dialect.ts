@@ -267,7 +267,10 @@ export interface RouteDescription {
   readonly headers?: z.ZodObject;
   /** Members of a JSON body. A submission's are its model's parameters, which the catalog knows. */
   readonly members?: z.ZodObject;
-  /** Members of a submission's body that are not the model's, unless it has a parameter of that name. Described here, read by the app. */
+  /**
+   * Members of a JSON body that are described here and read elsewhere: of a submission by the app, which are not the model's unless it has a
+   * parameter of that name; of a dialect that tells problems in its own way by `decode`.
+   */
   readonly ownMembers?: z.ZodObject;
   /** What is answered, by the HTTP status; errors of the dialect's envelope go without saying. */
   readonly answers?: Readonly<Record<number, AnswerDescription>>;
