@@ -10,13 +10,13 @@ const root = fileURLToPath(new URL('../../', import.meta.url));
 /** Where a machine-readable report goes, for a script that counts. */
 const reportFile = process.env.CLAIMCHECK_TEST_REPORT;
 
-// Hundreds of processes load the same modules: a quarter of what each start costs is compiling them. Test processes inherit it.
-process.env.NODE_COMPILE_CACHE ??= join(tmpdir(), 'claimcheck-compile-cache');
-
 /** Far more than a run has ever needed at once. */
 const MEMORY_BYTES = 4 * 2 ** 30;
 /** Postgres makes the hundreds of files of a database for nearly every test: in memory it needs a tenth of the time it needs on a disk. */
 if (hasRoomInMemory()) process.env.TMPDIR = '/dev/shm';
+// Hundreds of processes load the same modules: a quarter of what each start costs is compiling them. Test processes inherit it. Processes write
+// what they have compiled when they end, so that a slow disk would hold up their ends.
+process.env.NODE_COMPILE_CACHE ??= join(tmpdir(), 'claimcheck-compile-cache');
 
 function hasRoomInMemory(): boolean {
   try {
