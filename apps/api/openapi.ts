@@ -278,9 +278,11 @@ function parametersOf({ query, headers }: RouteDescription, schemas: SchemaCompo
 function answersOf({ answers }: RouteDescription, schemas: SchemaComponents): Record<string, JsonSchema> {
   if (!answers) return { '2XX': { description: 'As the format says.' } };
   return Object.fromEntries(
-    Object.entries(answers).map(([status, { description, schema, contentType }]) => {
+    Object.entries(answers).map(([status, { description, schema, contentType, streams = {} }]) => {
       const type = contentType ?? (schema && 'application/json');
-      return [status, { description, ...(type && { content: { [type]: schema ? { schema: schemas.of(schema, 'output') } : {} } }) }];
+      const content = { ...(type && { [type]: schema }), ...streams };
+      const described = Object.entries(content).map(([name, of]) => [name, of ? { schema: schemas.of(of, 'output') } : {}]);
+      return [status, { description, ...(described.length > 0 && { content: Object.fromEntries(described) }) }];
     }),
   );
 }
@@ -314,11 +316,11 @@ function proxyOperation(dialect: Dialect) {
 
 /** An error as the dialect tells it. */
 function errorResponse(dialect: Dialect, schemas: SchemaComponents): JsonSchema {
-  const { body } = dialect.encodeError(new AppError('not_found', 'Request 019b7602-7c00-7000-8000-00000000a001 not found'));
+  const { body, headers } = dialect.encodeError(new AppError('not_found', 'Request 019b7602-7c00-7000-8000-00000000a001 not found'));
   const description = `An error, as ${titleOf(dialect)} tells it.`;
   if (body.kind !== 'json') return { description };
   const schema = dialect.errorSchema ? schemas.of(dialect.errorSchema, 'output') : {};
-  return { description, content: { 'application/json': { schema, example: body.value } } };
+  return { description, content: { [headers?.['content-type'] ?? 'application/json']: { schema, example: body.value } } };
 }
 
 function errorName({ name }: Dialect): string {

@@ -294,6 +294,22 @@ describe('without a worker', () => {
     expect(await jsonOf(await alone.request('/v2/requests'))).toMatchObject({ requests: [] });
   });
 
+  test('what is wrong with a parameter, or cannot be expressed at the provider, is told of where the client has put it', async () => {
+    await using alone = await startTestService({ worker: false, variables: { REPLICATE_API_TOKEN: 'r8_none' } });
+    const refusals = { '': `/v2/replicate/hidream-i1-fast`, '/input': '/run' };
+    for (const [place, path] of Object.entries(refusals)) {
+      for (const [wrong, name] of [
+        [{ n: 2 }, 'n'],
+        [{ seed: 'x' }, 'seed'],
+      ] as const) {
+        const parameters = { prompt: 'x', ...wrong };
+        const body = place === '' ? parameters : { app: 'replicate/hidream-i1-fast', input: parameters };
+        const response = await alone.request(path, jsonBody(body));
+        expect([response.status, await jsonOf(response)]).toMatchObject([400, { errors: [{ pointer: `${place}/${name}` }] }]);
+      }
+    }
+  });
+
   test('a model whose providers are all off is unavailable, not unknown, and the answer says what to set', async () => {
     const app = await appWithout('off');
     const response = await app.request(`/v2/${MODEL}`, withKey({ prompt: 'x' }));

@@ -147,19 +147,22 @@ async function check(deps: AppDeps, performer: Performer, operation: SubmitOpera
   const { catalog, router } = deps;
   const { model, pinned } = resolveModel(deps, operation);
   const { parameters: body, ...webhook } = splitWebhook(deps, performer, model, operation);
-  const parameters = operation.fit?.(body, model) ?? body;
-  const input = fill(deps, model, operation.isText ? catalog.readText(model, parameters) : parameters, operation.parametersPointer);
-  const { provider } = await router.choose({ model, parameters: JSON.parse(input), pinned });
+  const fitted = operation.fit?.(body, model) ?? body;
+  const parameters = operation.isText ? catalog.readText(model, fitted) : fitted;
+  const { input, provider } = await pointingInto(operation.parametersPointer, async () => {
+    const filled = catalog.fill(model, parameters);
+    return { input: filled, ...(await router.choose({ model, parameters: JSON.parse(filled), pinned })) };
+  });
   await checkQueueLength(deps, provider, operation.queueLengthMax);
   return { model, pinned, provider, input, ...webhook };
 }
 
-/** @throws AppError as the catalog does, with problems told of where the client has put its parameters. */
-function fill({ catalog }: AppDeps, model: Model, parameters: ExactJson, pointer: string | undefined): JsonText {
+/** Does the work. @throws what it throws, with problems of parameters told of where the client has put them. */
+async function pointingInto<Result>(pointer: string | undefined, work: () => Promise<Result>): Promise<Result> {
   try {
-    return catalog.fill(model, parameters);
+    return await work();
   } catch (error) {
-    if (!(error instanceof AppError) || pointer === undefined) throw error;
+    if (!(error instanceof AppError) || error.problems.length === 0 || pointer === undefined) throw error;
     const problems = error.problems.map((problem) => ({ ...problem, pointer: `${pointer}${problem.pointer}` }));
     throw new AppError(error.code, error.message, { problems, cause: error });
   }

@@ -282,6 +282,8 @@ export interface AnswerDescription {
   readonly schema?: z.ZodType;
   /** `application/json` unless given. */
   readonly contentType?: string;
+  /** Other types that the same may come in where the request asks for one, with the schemas of their events or lines. */
+  readonly streams?: Readonly<Partial<Record<'text/event-stream' | 'application/x-ndjson', z.ZodType>>>;
 }
 
 /** One line of a dialect's route table. Build it with {@link on}, which ties the outcome's type to the operation. */

@@ -171,7 +171,8 @@ export const streamAnswers: Readonly<Record<number, AnswerDescription>> = {
   200: {
     description: `Data of unnamed events: ${STREAMED} With \`Accept: application/x-ndjson\` the same as lines, with heartbeats.`,
     contentType: 'text/event-stream',
-    schema: z.union([taskSchema, part, z.object({ type: z.literal(HEARTBEAT.type) })]),
+    schema: z.union([taskSchema, part]),
+    streams: { 'application/x-ndjson': z.union([taskSchema, part, z.object({ type: z.literal(HEARTBEAT.type) })]) },
   },
   204: { description: 'To a browser that has seen the end: there is nothing to come back for.' },
 };

@@ -74,16 +74,14 @@ export function answered(description: string, schema: z.ZodType, status = 200): 
   return { [status]: { description, schema } };
 }
 
-const STREAMED = 'with `stream` server-sent events (`text/event-stream`), of whose data the last schema is';
-
 /** Of an address whose answer the request may want as a stream. */
 export function answeredOrStreamed(what: string, result: z.ZodType, event: z.ZodType): Answers {
-  return answered(`${what}; ${STREAMED}.`, z.union([result, event]));
+  return { 200: { description: `${what}; with \`stream\` as events.`, schema: result, streams: { 'text/event-stream': event } } };
 }
 
 /** Of one that may also be asked for the price. */
 export function madeOrStreamed(what: string, result: z.ZodType, event: z.ZodType): Answers {
-  return answered(`${what}; with \`dryRun\` the price; ${STREAMED}.`, z.union([result, quoteSchema, event]));
+  return answeredOrStreamed(`${what}; with \`dryRun\` the price`, z.union([result, quoteSchema]), event);
 }
 
 const modelSchema = z

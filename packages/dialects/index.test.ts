@@ -20,6 +20,11 @@ describe.each((await loadDialects()).map((dialect) => [dialect.name, dialect] as
     expect(lines).toEqual([...new Set(lines)]);
   });
 
+  test('says of each line what it answers, for the description of the API', () => {
+    const silent = dialect.routes.filter(({ answers = {} }) => Object.keys(answers).length === 0);
+    expect(silent.map(({ method, path }) => `${method} ${path}`)).toEqual([]);
+  });
+
   test('hides no line behind an earlier one', () => {
     for (const route of dialect.routes) expect(firstLineFor(dialect.routes, route)).toBe(route);
   });

@@ -587,12 +587,6 @@ describe('the description', () => {
     ];
     expect(fits.map((value) => schema?.safeParse(value).success)).toEqual([true, true, false, false, false]);
   });
-
-  test('of a stream has heartbeats', () => {
-    const { encode, answers } = routeOf(inferenceSh, 'GET /tasks/:id/stream');
-    const { body } = encode({ job: aJob('QUEUED') } as never, aRequest({ headers: { accept: 'application/x-ndjson' } }));
-    expect(answers?.[200]?.schema?.safeParse(Object(body).heartbeat).success).toBe(true);
-  });
 });
 
 test('an error can be read by clients of every generation', () => {

@@ -33,13 +33,21 @@ function held(route: DialectRoute, answer: Answer): Answer {
       hold(line, description, body.value);
       return answer;
     case 'events':
-      return { ...answer, body: { ...body, events: heldEvents(line, description, body.events) } };
-    case 'lines':
-      return { ...answer, body: { ...body, lines: heldLines(line, description, body.lines) } };
+      return { ...answer, body: { ...body, events: heldEvents(line, streamed(description, 'text/event-stream'), body.events) } };
+    case 'lines': {
+      const ofLines = streamed(description, 'application/x-ndjson');
+      hold(line, ofLines, body.heartbeat);
+      return { ...answer, body: { ...body, lines: heldLines(line, ofLines, body.lines) } };
+    }
     default:
       if (description.schema) throw new Error(`${line} is described as JSON, and is not.`);
       return answer;
   }
+}
+
+function streamed({ description, schema, contentType, streams }: AnswerDescription, type: keyof NonNullable<AnswerDescription['streams']>) {
+  const own = streams?.[type] ?? (contentType === type ? schema : undefined);
+  return { description, ...(own && { schema: own }) };
 }
 
 async function* heldEvents(
