@@ -53,7 +53,7 @@ export interface ConsumeOptions {
   readonly limits?: Limits;
 }
 
-/** `left` says that nobody looked: it rings again, before all others, as soon as this consumer is closed. */
+/** `left` says that nobody looked: it rings again at once, before all others, so that this is for consumers that are being closed. */
 export type Answer = 'answered' | 'left';
 
 export interface Consumer {
@@ -87,6 +87,7 @@ const ENTRY_SETTINGS = { attempts: 1, removeOnComplete: true, removeOnFail: true
 const PRIORITY_NUMBERS = { high: 0, normal: 10, low: 20 } as const satisfies Record<Priority, number>;
 /** How far ahead of their own priority those are who come from a gate. */
 const AHEAD = 5;
+const FIRST_OF_ALL: Place = { priority: PRIORITY_NUMBERS.high, lifo: true };
 const BULLMQ_SCHEMA = 'bullmq';
 /** Limits are looked at this often: a Redis that was flushed or replaced has lost them. */
 const LIMITS_EVERY_MS = 5_000;
@@ -111,12 +112,10 @@ export function openQueue(options: QueueOptions): DoorbellQueue {
     }
   }
 
-  async function add(entries: readonly Entry[], nameOf: (entry: Entry) => string, priorityOf: (entry: Entry) => number): Promise<void> {
+  async function add(entries: readonly Entry[], nameOf: (entry: Entry) => string, placeOf: (entry: Entry) => Place): Promise<void> {
     const adding = Array.from(Map.groupBy(entries, nameOf), ([name, added]) =>
       use(name, (queue) =>
-        queue.addBulk(
-          added.map((data) => ({ name: 'run', data, opts: { ...ENTRY_SETTINGS, jobId: entryId(data), priority: priorityOf(data) } })),
-        ),
+        queue.addBulk(added.map((data) => ({ name: 'run', data, opts: { ...ENTRY_SETTINGS, jobId: entryId(data), ...placeOf(data) } }))),
       ),
     );
     await Promise.all(adding);
@@ -132,7 +131,7 @@ export function openQueue(options: QueueOptions): DoorbellQueue {
     return add(
       doorbells.map((doorbell) => entryOf(doorbell, false)),
       (entry) => gateOf(entry) ?? queueName(entry.provider),
-      ({ priority }) => PRIORITY_NUMBERS[priority],
+      ({ priority }) => ({ priority: PRIORITY_NUMBERS[priority] }),
     );
   }
 
@@ -142,20 +141,20 @@ export function openQueue(options: QueueOptions): DoorbellQueue {
       add(
         doorbells.map((doorbell) => entryOf(doorbell, true)),
         ({ provider }) => queueName(provider),
-        ({ priority }) => Math.max(PRIORITY_NUMBERS[priority] - AHEAD, 0),
+        ({ priority }) => ({ priority: Math.max(PRIORITY_NUMBERS[priority] - AHEAD, 0) }),
       ),
     async silence(doorbells) {
       const removing = doorbells.flatMap((doorbell) => {
         const gate = gateOf(doorbell);
         const names = [queueName(doorbell.provider), ...(gate === undefined ? [] : [gate])];
-        return names.map((name) => use(name, (queue) => queue.remove(entryId(doorbell))));
+        const ids = [false, true].map((isAgain) => entryId({ ...doorbell, isAgain }));
+        return names.flatMap((name) => ids.map((id) => use(name, (queue) => queue.remove(id))));
       });
       await Promise.all(removing);
     },
     consume({ provider, model, concurrency, limits = {} }, onRing) {
       const name = queueName(provider, model);
       const stored = queueLimits(limits);
-      const left: Entry[] = [];
       const stopping = new AbortController();
       let worker: EntryWorker | undefined;
       const keeping = keepLimits(name, stored, start, stopping.signal);
@@ -168,18 +167,19 @@ export function openQueue(options: QueueOptions): DoorbellQueue {
       async function onEntry(entry: Entry): Promise<void> {
         // Its route has limits that it did not have when the doorbell rang.
         if (model === undefined && !entry.isLetThrough && gateOf(entry) !== undefined) return ring([entry]);
-        if ((await onRing(entry)) === 'left') left.push(entry);
+        if ((await onRing(entry)) === 'answered') return;
+        // Before this entry is done: were its place free for a moment, the next in line would take it, beside one that holds it already.
+        const again = add(
+          [{ ...entry, isAgain: !entry.isAgain }],
+          () => name,
+          () => FIRST_OF_ALL,
+        );
+        await again.catch((error: unknown) => log.warn({ error, queue: name }, 'doorbell not rung'));
       }
       async function close(): Promise<void> {
         stopping.abort();
         await worker?.close();
         await keeping;
-        const again = add(
-          left,
-          () => name,
-          () => PRIORITY_NUMBERS.high,
-        );
-        await again.catch((error: unknown) => log.warn({ error, queue: name }, 'doorbells not rung'));
       }
       return {
         close() {
@@ -217,12 +217,13 @@ function queueName(provider: string, model?: string): string {
   return model === undefined ? `invoke-${provider}` : `invoke-${provider}~${encodeURIComponent(model)}`;
 }
 
-function entryId({ jobId, attempt }: Doorbell): string {
-  return `${jobId}-${attempt}`;
+/** An entry that is being worked on cannot be added, so one that is left goes by another name, and back. */
+function entryId({ jobId, attempt, isAgain }: Pick<Entry, 'jobId' | 'attempt' | 'isAgain'>): string {
+  return isAgain ? `${jobId}-${attempt}-again` : `${jobId}-${attempt}`;
 }
 
 function entryOf({ provider, model, jobId, attempt, priority }: Doorbell, isLetThrough: boolean): Entry {
-  return { provider, model, jobId, attempt, priority, isLetThrough };
+  return { provider, model, jobId, attempt, priority, isLetThrough, isAgain: false };
 }
 
 /** Creates BullMQ's own tables, which its Postgres backend needs. Calling it again changes nothing. */
@@ -279,11 +280,19 @@ export async function readRedisDurability(redisUrl: string): Promise<RedisDurabi
 interface Entry extends Doorbell {
   /** True once the gate of its route has let it through. */
   readonly isLetThrough: boolean;
+  /** It was left, and the one before it may not be gone yet. */
+  readonly isAgain: boolean;
+}
+
+/** In its queue: by priority, behind those of the same, or before them with `lifo`. */
+interface Place {
+  readonly priority: number;
+  readonly lifo?: boolean;
 }
 
 /** What is used of a BullMQ queue, whichever store it stands on. */
 interface EntryQueue extends LimitedQueue {
-  addBulk(entries: { name: string; data: Entry; opts: { jobId: string; attempts: number; priority: number } }[]): Promise<unknown>;
+  addBulk(entries: { name: string; data: Entry; opts: Place & { jobId: string; attempts: number } }[]): Promise<unknown>;
   remove(id: string): Promise<unknown>;
   close(): Promise<void>;
 }
