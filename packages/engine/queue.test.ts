@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { type Log, newId, systemClock } from '@claimcheck/core';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type DoorbellQueue, openQueue } from './queue.ts';
-import { anUpstream, aSubmission, OUTPUT, untilAborted } from './testing/fixtures.ts';
+import { anUpstream, aSubmission, OUTPUT, PROVIDER, untilAborted } from './testing/fixtures.ts';
 import { createTestDatabase, redisUrl } from './testing/index.ts';
 import { startTcpProxy } from './testing/tcp-proxy.ts';
 import { createTestEngine, QUEUES, type TestEngine } from './testing/test-engine.ts';
@@ -104,6 +104,40 @@ describe.each(QUEUES)('on %s', (queue) => {
     gate.resolve();
     for (const { id } of waiting) await waitForEnd(id);
     expect(order).toEqual([blocker, ...[2, 4, 1, 3, 0].map((index) => waiting[index])].map((job) => job?.id));
+  });
+
+  test('what a consumer leaves is the next that another hears, also where only one may be heard at a time', async () => {
+    const queues = openQueue({
+      databaseUrl: owned.databaseUrl,
+      ...(queue === 'redis' && { redisUrl: redisUrl() }),
+      prefix: owned.queuePrefix,
+      log: silent,
+    });
+    await using _queues = { [Symbol.asyncDispose]: () => queues.close() };
+    await expect.poll(() => reach(queues)).toBe('reached');
+    const ring = (jobId: string, priority: 'high' | 'low') =>
+      queues.ring([{ provider: PROVIDER, model: 'm', jobId, attempt: 0, priority }]);
+    const options = { provider: PROVIDER, concurrency: 2, limits: { concurrency: 1 } };
+    const taken = Promise.withResolvers<void>();
+    const left = Promise.withResolvers<'left'>();
+    const leaving = queues.consume(options, () => {
+      taken.resolve();
+      return left.promise;
+    });
+    await ring('taken', 'low');
+    await taken.promise;
+    const heard: string[] = [];
+    const staying = queues.consume(options, async ({ jobId }) => {
+      heard.push(jobId);
+      return 'answered';
+    });
+    await ring('next', 'high');
+    await expect.poll(() => owned.doorbells()).toEqual(['next-0']);
+    left.resolve('left');
+    await leaving.close();
+    await expect.poll(() => heard).toEqual(['taken', 'next']);
+    await staying.close();
+    expect(await owned.doorbells()).toEqual([]);
   });
 
   test('nothing is left in the queue of jobs that have ended', async () => {
