@@ -55,6 +55,8 @@ function simplify(schema: z.core.JSONSchema.BaseSchema, io: 'input' | 'output'):
   if (schema.format === 'uuid' || schema.format === 'date-time') delete schema.pattern;
   if (schema.minimum === Number.MIN_SAFE_INTEGER) delete schema.minimum;
   if (schema.maximum === Number.MAX_SAFE_INTEGER) delete schema.maximum;
+  // What a text is read as when there is none is no text.
+  if (schema.type === 'string' && typeof schema.default !== 'string') delete schema.default;
   // Answers may get more members one day.
   if (io === 'output' && schema.additionalProperties === false) delete schema.additionalProperties;
 }

@@ -137,6 +137,18 @@ describe('the routes', () => {
     ]);
   });
 
+  test('give defaults and examples that may be sent', () => {
+    const ajv = new Ajv2020({ strict: false, validateFormats: false });
+    const schemas = Object.values<{ readonly name: string; readonly schema: object }>(Object(served.components.parameters));
+    const wrong = schemas.flatMap(({ name, schema }) => {
+      const { examples = [], ...rest }: { readonly examples?: readonly unknown[]; readonly default?: unknown } = schema;
+      const given = 'default' in rest ? [...examples, rest.default] : examples;
+      return given.filter((value) => !ajv.validate(schema, value)).map((value) => [name, value]);
+    });
+    expect(wrong).toEqual([]);
+    expect(schemas).toContainEqual(expect.objectContaining({ name: 'Prefer', schema: { type: 'string', examples: ['wait=30'] } }));
+  });
+
   test('share what they have in common', () => {
     for (const shared of [served.components.parameters, served.components.responses]) {
       const texts = Object.values(Object(shared)).map((one) => JSON.stringify(one));

@@ -60,7 +60,13 @@ const SESSION_SECONDS_MAX = 3_600;
 /** Ids of sessions come back in the path of an address. */
 const SESSION = /^[\w.-]{1,200}$/;
 const SESSION_ERROR = { error: 'must be "new", or 1 to 200 letters, digits and . _ -' };
-const APP = text().regex(/^[^@]*$/, { error: 'must come without a version: the model says which one runs' });
+const SESSION_TEXT = z
+  .string(SESSION_ERROR)
+  .regex(SESSION, SESSION_ERROR)
+  .meta({ examples: ['new'] });
+const APP = text()
+  .regex(/^[^@]*$/, { error: 'must come without a version: the model says which one runs' })
+  .meta({ examples: ['infsh/hidream-i1-fast'] });
 
 /** Rules about several members hold also where another member is wrong, so that a client learns of everything at once. */
 const when = () => true;
@@ -71,7 +77,7 @@ export const runMembers = z
     app_id: said(APP).meta({ description: 'The same, where there is no `app`.' }),
     input: z.record(z.string(), z.unknown(), { error: "must be an object whose members are the app's parameters" }),
     webhook: said(text('the address of a receiver')).meta({ description: 'Where the end of the task is told.' }),
-    session: said(z.string(SESSION_ERROR).regex(SESSION, SESSION_ERROR)).meta({ description: '`new`, or the id of one.' }),
+    session: said(SESSION_TEXT).meta({ description: '`new`, or the id of one.' }),
     session_timeout: said(wholeNumber(1, SESSION_SECONDS_MAX, 'of seconds ')).meta({ description: 'Of a new session; has no effect.' }),
     run_at: said(instant()).meta({ description: 'Not to be started before.' }),
     wait: said(z.boolean({ error: 'must be true or false' })).meta({
