@@ -4,8 +4,7 @@
  */
 import { AppError, jsonPointer, type Problem, type Upload } from '@claimcheck/core';
 import type { EngineContext } from './context.ts';
-import { listParts, type StoredPart } from './storage/upload-parts.ts';
-import { findUpload } from './storage/uploads.ts';
+import { listParts, type StoredPart, sumOtherParts } from './storage/upload-parts.ts';
 import type { Arrival } from './uploads.ts';
 
 /** Of one file. */
@@ -62,15 +61,11 @@ export function makeUploadParts({ assets, database }: Pick<EngineContext, 'asset
       if (upload.sha256 !== undefined) return { kind: 'complete' };
       if (!Number.isInteger(part) || part < 1 || part > PARTS_MAX)
         throw new AppError('invalid_request', `Parts have the numbers 1 to ${PARTS_MAX}.`);
-      const others = newest(await listParts(sql, upload.id)).filter((other) => other.part !== part);
-      const limited = steps.limited(chunks, steps.bytesMax - sumOf(others));
-      const written = await assets.storePart(upload.id, part, {
-        fileName: upload.fileName,
-        contentType: upload.contentType,
-        chunks: limited,
-      });
+      const { id, fileName, contentType } = upload;
+      const limited = steps.limited(chunks, steps.bytesMax - (await sumOtherParts(sql, id, part)));
+      const written = await assets.storePart(id, part, { fileName, contentType, chunks: limited });
       if (written?.isKept) return { kind: 'stored', part: { part, bytes: written.bytes, sha256: written.sha256 } };
-      return { kind: (await findUpload(sql, token))?.sha256 === undefined ? 'unknown' : 'complete' };
+      return { kind: (await steps.find(token))?.sha256 === undefined ? 'unknown' : 'complete' };
     },
     async assemble(token, references) {
       const upload = await steps.find(token);
@@ -105,12 +100,4 @@ function chosen(references: readonly PartReference[], stored: readonly StoredPar
     throw new AppError('invalid_parameters', `${told.join('; ')}${more}. Send what is missing, then complete the file.`, { problems });
   }
   return [...parts.values()].sort((one, other) => one.part - other.part);
-}
-
-function newest(parts: readonly StoredPart[]): readonly StoredPart[] {
-  return [...new Map(parts.map((part) => [part.part, part])).values()];
-}
-
-function sumOf(parts: readonly StoredPart[]): number {
-  return parts.reduce((sum, { bytes }) => sum + bytes, 0);
 }

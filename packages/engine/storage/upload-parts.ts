@@ -18,12 +18,19 @@ export async function finishPart(sql: SqlLike, { token, bytes, sha256 }: WholeAs
   return rows.length > 0;
 }
 
-/** The parts of an upload that are whole, by number, the newest of each number last. */
+/** The parts of an upload that are whole, by number. */
 export async function listParts(sql: SqlLike, uploadId: string): Promise<readonly StoredPart[]> {
   const rows = await sql<(Omit<StoredPart, 'bytes'> & { readonly bytes: string })[]>`
     select part, token, bytes, sha256 from assets where upload_id = ${uploadId} and part is not null and bytes is not null
-    order by part, created_at, token`;
+    order by part`;
   return rows.map((row) => ({ ...row, bytes: Number(row.bytes) }));
+}
+
+/** Bytes of all parts of an upload that are whole, but those of one number. */
+export async function sumOtherParts(sql: SqlLike, uploadId: string, part: number): Promise<number> {
+  const [row] = await sql<{ bytes: number }[]>`
+    select coalesce(sum(bytes), 0)::double precision as bytes from assets where upload_id = ${uploadId} and part <> ${part}`;
+  return row?.bytes ?? 0;
 }
 
 /** Tokens of what came for the same number before: an older one never outlives a newer one, also when both come at once. */
