@@ -2,21 +2,12 @@
  * What inference.sh's routes read out of a request: the run, and the page of a list (protocols/inference-sh.md, sections 3 and 8). What a member
  * asks for and cannot be had is refused by name; members that ask for nothing, as the vendor's typed clients send many, are passed over.
  */
-import {
-  AppError,
-  type ExactJson,
-  isJsonObject,
-  jsonPointer,
-  membersOf,
-  type Problem,
-  type State,
-  type SubmitOperation,
-  type WireRequest,
-} from '@claimcheck/core';
+import { type ExactJson, isJsonObject, jsonPointer, membersOf, type State, type SubmitOperation, type WireRequest } from '@claimcheck/core';
 import type { z } from 'zod';
 import { LIMIT_DEFAULT, pageMembers, runMembers, searchMembers, taskListMembers } from './_inference-sh-request-schemas.ts';
 import { newSessionId } from './_inference-sh-sessions.ts';
 import { HOLD_SECONDS_MAX } from './_native-requests.ts';
+import { refusal } from './_refusal.ts';
 
 /**
  * The members of a body; no body is one without any. Read here, as problems lie deep within these bodies, and are told where they do.
@@ -30,11 +21,6 @@ export function readBody<Schema extends z.ZodObject>({ body }: Pick<WireRequest,
   const problems = read.error.issues.map(({ path, message }) => ({ pointer: jsonPointer(path.map(String)), message }));
   // A second problem in one place would only repeat its rule.
   throw refusal(problems.filter(({ pointer }, at) => problems.findIndex((first) => first.pointer === pointer) === at));
-}
-
-function refusal(problems: readonly Problem[]): AppError {
-  const sentences = problems.map(({ pointer, message }) => `${pointer === '' ? 'The body' : pointer.slice(1)} ${message}.`);
-  return new AppError('invalid_parameters', sentences.join(' '), { problems });
 }
 
 /** @throws AppError that lists everything which is wrong. */

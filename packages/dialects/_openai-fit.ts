@@ -14,7 +14,8 @@ import {
   type Problem,
   toJsonText,
 } from '@claimcheck/core';
-import { documentOf, refusal } from './_openai-requests.ts';
+import { documentOf } from './_openai-requests.ts';
+import { refusal } from './_refusal.ts';
 
 /** A body on its way to become a model's parameters. */
 export interface Draft {

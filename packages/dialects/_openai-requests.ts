@@ -1,18 +1,17 @@
-/** What OpenAI's routes read out of a submission's body, and how they refuse what they cannot read. */
+/** What OpenAI's routes read out of a submission's body. */
 import {
-  AppError,
   type ExactJson,
   isJsonObject,
   type JsonObject,
   type JsonText,
   membersOf,
   objectFrom,
-  type Problem,
   readMembers,
   type SubmitOperation,
   type WireRequest,
 } from '@claimcheck/core';
 import { submissionMembers } from './_openai-queries.ts';
+import { refusal } from './_refusal.ts';
 
 /** @throws AppError when the body is no object. */
 export function bodyOf({ body }: WireRequest): JsonObject {
@@ -42,11 +41,6 @@ export function submission(request: WireRequest, options: SubmissionOptions): Su
 export function documentOf(members: Iterable<readonly [string, JsonText]>): ExactJson {
   const text = objectFrom(members);
   return { text, value: JSON.parse(text) };
-}
-
-export function refusal(problems: readonly Problem[]): AppError {
-  const sentences = problems.map(({ pointer, message }) => `${pointer === '' ? 'The body' : pointer.slice(1)} ${message}.`);
-  return new AppError('invalid_parameters', sentences.join(' '), { problems });
 }
 
 /** @throws AppError for what the vendor's list can be narrowed by, and this one cannot. */

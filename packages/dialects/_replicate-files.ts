@@ -10,9 +10,10 @@ import {
   uploadedFileUrl,
   type WireRequest,
 } from '@claimcheck/core';
+import { refusal } from './_refusal.ts';
 import { answered, fileSchema, pageSchema } from './_replicate-answer-schemas.ts';
 import { BASE } from './_replicate-prediction.ts';
-import { page, pageBody, pathParameter, refusal } from './_replicate-requests.ts';
+import { page, pageBody, pathParameter } from './_replicate-requests.ts';
 import { pageQuery } from './_replicate-schemas.ts';
 
 export const fileRoutes: readonly DialectRoute[] = [

@@ -1,14 +1,5 @@
 /** What Replicate's requests ask for (replicate.md, sections 1 to 3): the submission in its body and headers, and pages of lists. */
-import {
-  AppError,
-  type ExactJson,
-  fromJsonText,
-  membersOf,
-  type Operations,
-  type Problem,
-  type SubmitOperation,
-  type WireRequest,
-} from '@claimcheck/core';
+import { type ExactJson, fromJsonText, membersOf, type Operations, type SubmitOperation, type WireRequest } from '@claimcheck/core';
 import type { z } from 'zod';
 import { modelNameOf } from './_replicate-prediction.ts';
 import {
@@ -83,9 +74,4 @@ export function pageBody(results: readonly unknown[], nextCursor: string | undef
   const next = new URLSearchParams(query);
   if (nextCursor !== undefined) next.set('cursor', nextCursor);
   return { previous: null, next: nextCursor === undefined ? null : `${baseUrl}${path}?${next}`, results };
-}
-
-export function refusal(problems: readonly Problem[]): AppError {
-  const sentences = problems.map(({ pointer, message }) => `${pointer === '' ? 'The body' : pointer.slice(1)} ${message}.`);
-  return new AppError('invalid_parameters', sentences.join(' '), { problems });
 }

@@ -9,7 +9,6 @@ import {
   jsonPointer,
   membersOf,
   objectFrom,
-  type Problem,
   parseExactJson,
   readMembers,
   readQuery,
@@ -20,6 +19,7 @@ import {
   type Upload,
   type WireRequest,
 } from '@claimcheck/core';
+import { refusal } from './_refusal.ts';
 import { STATUS } from './_wavespeed-prediction.ts';
 import { type ListValues, listMembers, listQuery, PAGE_SIZE_DEFAULT, type STATUSES } from './_wavespeed-schemas.ts';
 
@@ -189,9 +189,4 @@ function parsedObject(request: WireRequest): JsonObject {
 function documentOf(members: Iterable<readonly [string, JsonText]>): ExactJson {
   const text = objectFrom(members);
   return { text, value: JSON.parse(text) };
-}
-
-function refusal(problems: readonly Problem[]): AppError {
-  const sentences = problems.map(({ pointer, message }) => `${pointer === '' ? 'The body' : pointer.slice(1)} ${message}.`);
-  return new AppError('invalid_parameters', sentences.join(' '), { problems });
 }
