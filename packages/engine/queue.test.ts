@@ -207,23 +207,20 @@ describe('a Redis that is away', () => {
   });
 });
 
-/**
- * How often the server speaks in the part of a connection's life in which it may be cut: to let the client in, to tell what it is, to listen, to
- * give an entry. Redis is tried less often, as its client waits longer and longer between its tries.
- */
-const CUT_POINTS = { redis: 6, postgres: 14 };
-const ROUNDS = { redis: 4, postgres: 6 };
-
-test.each(QUEUES)('a process whose connections to %s are cut at any moment goes on, and hears doorbells when they hold', async (name) => {
-  await using database = await createTestDatabase();
+/** A process that rings and hears, `queue-process.ts`, whose store is behind a proxy. It is killed when the test is over. */
+async function startQueueProcess(name: 'redis' | 'postgres', cutAfter?: (connection: number) => number) {
+  await using owned = new AsyncDisposableStack();
+  const database = owned.use(await createTestDatabase());
   const store = name === 'redis' ? redisUrl() : database.url;
-  const lastCut = CUT_POINTS[name] * ROUNDS[name];
-  const cutAfter = (connection: number) => (connection <= lastCut ? 1 + (connection % CUT_POINTS[name]) : Number.POSITIVE_INFINITY);
-  await using proxy = await startTcpProxy(store, name === 'redis' ? 6379 : 5432, cutAfter);
+  const proxy = owned.use(await startTcpProxy(store, name === 'redis' ? 6379 : 5432, cutAfter));
   const prefix = `test-${newId(systemClock)}`;
-  const args = name === 'redis' ? [database.url, proxy.through(store), prefix] : [proxy.through(store)];
-  const child = spawn(process.execPath, [fileURLToPath(new URL('testing/queue-process.ts', import.meta.url)), ...args]);
-  const exited = once(child, 'exit');
+  const stores = name === 'redis' ? [database.url, proxy.through(store), prefix] : [proxy.through(store)];
+  const child = owned.adopt(
+    spawn(process.execPath, [fileURLToPath(new URL('testing/queue-process.ts', import.meta.url)), ...stores]),
+    (running) => {
+      running.kill('SIGKILL');
+    },
+  );
   let heard = '';
   let complaints = '';
   child.stdout.on('data', (chunk) => {
@@ -232,17 +229,51 @@ test.each(QUEUES)('a process whose connections to %s are cut at any moment goes 
   child.stderr.on('data', (chunk) => {
     complaints += chunk;
   });
-  try {
-    const isCut = expect.poll(() => proxy.connections, { timeout: 60_000 }).toBeGreaterThan(lastCut);
-    await Promise.race([isCut, exited.then(() => Promise.reject(new Error(complaints.slice(-2_000))))]);
-    const queue = openQueue({ databaseUrl: database.url, ...(name === 'redis' && { redisUrl: store, prefix }), log: silent });
-    await using _queue = { [Symbol.asyncDispose]: () => queue.close() };
-    await expect.poll(() => reach(queue)).toBe('reached');
-    await queue.ring([{ provider: 'heard', model: 'm', jobId: 'the-job', attempt: 0, priority: 'normal' }]);
-    await expect.poll(() => heard, { timeout: 60_000 }).toBe('the-job\n');
-    child.stdin.end();
-    expect(await exited).toEqual([0, null]);
-  } finally {
-    child.kill('SIGKILL');
-  }
+  const queue = openQueue({ databaseUrl: database.url, ...(name === 'redis' && { redisUrl: store, prefix }), log: silent });
+  owned.defer(() => queue.close());
+  const running = owned.move();
+  return {
+    proxy,
+    exited: once(child, 'exit'),
+    complaints: () => complaints,
+    async hears() {
+      await expect.poll(() => reach(queue)).toBe('reached');
+      await queue.ring([{ provider: 'heard', model: 'm', jobId: 'the-job', attempt: 0, priority: 'normal' }]);
+      await expect.poll(() => heard).toBe('the-job\n');
+    },
+    /** Tells it to end; it has to do so by itself. */
+    async ends() {
+      child.stdin.end();
+      await expect.poll(() => child.exitCode).toBe(0);
+    },
+    [Symbol.asyncDispose]: () => running.disposeAsync(),
+  };
+}
+
+/**
+ * How often the server speaks in the part of a connection's life in which it may be cut: to let the client in, to tell what it is, to listen, to
+ * give an entry. Redis is tried less often, as its client waits longer and longer between its tries.
+ */
+const CUT_POINTS = { redis: 6, postgres: 14 };
+const ROUNDS = { redis: 4, postgres: 6 };
+
+test.each(QUEUES)(
+  'a process whose connections to %s are cut at any moment goes on, hears doorbells when they hold, and ends',
+  async (name) => {
+    const lastCut = CUT_POINTS[name] * ROUNDS[name];
+    const cutAfter = (connection: number) => (connection <= lastCut ? 1 + (connection % CUT_POINTS[name]) : Number.POSITIVE_INFINITY);
+    await using started = await startQueueProcess(name, cutAfter);
+    const isCut = expect.poll(() => started.proxy.connections, { timeout: 60_000 }).toBeGreaterThan(lastCut);
+    await Promise.race([isCut, started.exited.then(() => Promise.reject(new Error(started.complaints().slice(-2_000))))]);
+    await started.hears();
+    await started.ends();
+  },
+);
+
+test.each(QUEUES)('a process whose %s is away ends when it is told to', async (name) => {
+  await using started = await startQueueProcess(name);
+  await started.hears();
+  await started.proxy.refuse();
+  await expect.poll(started.complaints).toContain('not rung');
+  await started.ends();
 });

@@ -321,12 +321,18 @@ function limiterOf({ max, duration }: QueueLimits): { readonly limiter?: { reado
 const CLOSE_MS = 1_500;
 
 function openRedisStore(redisUrl: string, { log, prefix }: QueueOptions): Store {
-  const clients: Redis[] = [];
+  const clients = new Set<Redis>();
   const connect = (settings: RedisOptions) => {
     const client = new Redis(redisUrl, { retryStrategy: (attempt) => Math.min(attempt * 100, 2_000), ...settings });
     client.on('error', (error) => log.warn({ error }, 'redis connection failed'));
-    clients.push(client);
+    clients.add(client);
     return client;
+  };
+  const drop = (client: Redis) => {
+    // What waits to connect again must first do so: it would not tell anybody that it is dropped, neither BullMQ nor who awaits a command.
+    connectNow(client);
+    if (client.status !== 'end') client.disconnect();
+    clients.delete(client);
   };
   // A submission must not hang on a Redis that is down: it fails fast and the sweep rings later. Failing alone would go on for ever on a
   // connection that is dead without a word, so a socket that owes an answer for longer is dropped.
@@ -340,7 +346,15 @@ function openRedisStore(redisUrl: string, { log, prefix }: QueueOptions): Store 
     },
     async openWorker(name, concurrency, limits, onEntry) {
       // Blocking reads may take long, so no commandTimeout; a silent socket is dropped instead.
-      const connection = connect({ maxRetriesPerRequest: null, socketTimeout: 15_000 });
+      const patient = { maxRetriesPerRequest: null, socketTimeout: 15_000 };
+      const connection = connect(patient);
+      const used = [connection];
+      // BullMQ makes one more of it, to wait for entries. Who must end it must know it.
+      connection.duplicate = (settings) => {
+        const duplicate = connect({ ...patient, ...settings });
+        used.push(duplicate);
+        return duplicate;
+      };
       const settings = { ...WORKER_SETTINGS, ...limiterOf(limits), ...common };
       const entries = new Set<Promise<void>>();
       const handle = ({ data }: { readonly data: Entry }) => {
@@ -354,15 +368,18 @@ function openRedisStore(redisUrl: string, { log, prefix }: QueueOptions): Store 
       return {
         run,
         async close() {
+          // BullMQ waits for a connection to end, which one that waits to connect again never does.
+          used.forEach(connectNow);
           const over = new AbortController();
           const closed = close().finally(() => over.abort());
-          // Without a Redis it may never end: it waits to say what is done, and for a connection to end that has ended already.
+          // Without a Redis it would wait for ever to say what is done.
           const tooLong = Promise.allSettled(entries).then(() => systemClock.sleep(CLOSE_MS, over.signal));
           const givenUp = tooLong.then(
             () => log.warn({ queue: name }, 'worker closed without redis, its doorbells ring again'),
             () => {},
           );
           await Promise.race([closed, givenUp]);
+          used.forEach(drop);
         },
       };
     },
@@ -377,9 +394,14 @@ function openRedisStore(redisUrl: string, { log, prefix }: QueueOptions): Store 
       await producer.ping();
     },
     async close() {
-      for (const client of clients) client.disconnect();
+      clients.forEach(drop);
     },
   };
+}
+
+/** Ends the wait of a client that waits before it connects again. */
+function connectNow(client: Redis): void {
+  if (client.status === 'reconnecting') client.connect().catch(() => {});
 }
 
 /** Connections for short statements; each worker adds one of its own. */
