@@ -313,6 +313,13 @@ export interface WebhookMessage {
   readonly body: string;
 }
 
+/** Writes what the webhook of a job tells of it. */
+export interface WebhookEncoder {
+  (job: Job): WebhookMessage;
+  /** Whether messages of the dialect of that name repeat what runs have printed, so that `job.logs` has to be read; of none unless given. */
+  readonly tellsLogs?: (dialect: string) => boolean;
+}
+
 /** What a message is signed with. */
 export interface WebhookSigningKeys {
   readonly callerId: string;
@@ -357,8 +364,10 @@ export interface Dialect {
   encodeError(error: AppError): Answer;
   /** Of the body of {@link encodeError}; an example stands for it unless given. */
   readonly errorSchema?: z.ZodType;
-  /** The message for a job that has ended. */
+  /** The message for a job that has ended, or that something else has happened to which its client asked to be told of. */
   encodeWebhook(job: Job, settings: WebhookSettings): WebhookMessage;
+  /** True when that message repeats what the job's runs have printed: {@link Job.logs}, which is unset for other dialects. */
+  readonly webhookTellsLogs?: boolean;
   /**
    * Headers that prove where a message comes from in the vendor's own way, for receivers that were written for it. They replace the service's own
    * of the same name. Unless given, messages are signed as Standard Webhooks only; so they are when it throws.

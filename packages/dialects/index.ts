@@ -5,7 +5,7 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import type { Dialect, Job, SignableMessage, WebhookMessage, WebhookSettings, WebhookSigningKeys } from '@claimcheck/core';
+import type { Dialect, Job, SignableMessage, WebhookEncoder, WebhookSettings, WebhookSigningKeys } from '@claimcheck/core';
 
 /**
  * Imports every dialect of `folder` (by default this one), in the order of their names.
@@ -18,13 +18,14 @@ export async function loadDialects(folder: string = import.meta.dirname): Promis
 }
 
 /** Writes a job's webhook in the dialect that it came through. A job of a dialect that is gone since gets the native one. */
-export function webhookEncoder(dialects: readonly Dialect[], settings: WebhookSettings): (job: Job) => WebhookMessage {
+export function webhookEncoder(dialects: readonly Dialect[], settings: WebhookSettings): WebhookEncoder {
   const byName = new Map(dialects.map((dialect) => [dialect.name, dialect]));
-  return (job) => {
+  const encode = (job: Job) => {
     const dialect = byName.get(job.dialect) ?? byName.get('native');
     if (!dialect) throw new Error('the native dialect is missing');
     return dialect.encodeWebhook(job, settings);
   };
+  return Object.assign(encode, { tellsLogs: (name: string) => byName.get(name)?.webhookTellsLogs === true });
 }
 
 /** Signs a webhook as the dialect of that name does; undefined for one that has no way of its own, or is gone since. */

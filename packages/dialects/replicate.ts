@@ -132,6 +132,7 @@ const replicate: Dialect = {
   encodeError,
   errorSchema,
   encodeWebhook,
+  webhookTellsLogs: true,
 };
 export default replicate;
 

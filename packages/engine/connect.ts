@@ -1,5 +1,5 @@
 /** Opens the engine for a process of the service: waits for its servers, checks the schema and the bucket, connects. */
-import { type Job, type LimitedRoute, type Log, StartError, systemClock, type WebhookMessage } from '@claimcheck/core';
+import { type LimitedRoute, type Log, StartError, systemClock, type WebhookEncoder } from '@claimcheck/core';
 import { openS3Place, type S3Options } from './assets-s3.ts';
 import type { SignWebhook } from './context.ts';
 import { type Engine, openEngine } from './index.ts';
@@ -20,7 +20,7 @@ export interface ConnectOptions {
   readonly variables: EngineVariables;
   readonly log: Log;
   readonly applicationName: string;
-  readonly encodeWebhook: (job: Job) => WebhookMessage;
+  readonly encodeWebhook: WebhookEncoder;
   /** As EngineOptions. */
   readonly signWebhook?: SignWebhook;
   /** As EngineOptions. */

@@ -1,5 +1,5 @@
 /** What every verb of the engine works with; built once by `openEngine`. */
-import type { Clock, Job, LimitedRoute, Log, SignableMessage, WebhookMessage, WebhookSigningKeys } from '@claimcheck/core';
+import type { Clock, LimitedRoute, Log, SignableMessage, WebhookEncoder, WebhookSigningKeys } from '@claimcheck/core';
 import type { AssetStore } from './assets.ts';
 import type { Guard } from './outbound/index.ts';
 import type { Outputs } from './outputs.ts';
@@ -44,6 +44,6 @@ export interface EngineContext {
   readonly log: Log;
   readonly settings: EngineSettings;
   /** Writes the webhook of an ended job in its dialect. */
-  readonly encodeWebhook: (job: Job) => WebhookMessage;
+  readonly encodeWebhook: WebhookEncoder;
   readonly signWebhook: SignWebhook;
 }

@@ -1,6 +1,7 @@
+import type { Job } from '@claimcheck/core';
 import { Webhook } from 'standardwebhooks';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { aJob, anUpstream, aSubmission, running } from './testing/fixtures.ts';
+import { aJob, anUpstream, aSubmission, OUTPUT, running } from './testing/fixtures.ts';
 import { aReceiver, type Received } from './testing/receiver.ts';
 import { createTestEngine, type TestEngine } from './testing/test-engine.ts';
 
@@ -128,6 +129,47 @@ test('a message in the envelope of Standard Webhooks has type, timestamp and dat
   expect(receiver.received[0]?.body.toString()).toMatch(
     /^\{"type":"request\.completed","timestamp":"\d{4}-\d{2}-\d{2}T[\d:.]+Z","data":\{"id": "ü", "big":12345678901234567890\}\}$/,
   );
+});
+
+test('a message of a dialect that repeats what runs have printed has that, the newest of it while the run goes on', async () => {
+  await using engine = await createTestEngine({
+    encodeWebhook: Object.assign(
+      ({ state, logs }: Job) => ({ contentType: 'application/json', body: JSON.stringify({ state, logs: logs?.map(({ text }) => text) }) }),
+      { tellsLogs: (dialect: string) => dialect === 'talkative' },
+    ),
+  });
+  await using receiver = await aReceiver();
+  engine.startDispatcher();
+  const lines = Array.from({ length: 150 }, (_, index) => `line ${index}`);
+  const heard = { lines: Promise.withResolvers<void>(), progress: Promise.withResolvers<void>() };
+  let looks = 0;
+  engine.startWorker(
+    anUpstream({
+      start: () => Promise.resolve({ ...running('handle', 1), logs: lines }),
+      async check() {
+        await heard.lines.promise;
+        looks += 1;
+        if (looks === 1) return { ...running('handle', 1), progress: 0.5, logs: lines };
+        await heard.progress.promise;
+        return { kind: 'finished', output: OUTPUT, logs: [...lines, 'done'] };
+      },
+    }),
+  );
+  const webhookOptions = { events: ['queued', 'progress'] } as const;
+  const submit = (dialect: string) =>
+    engine.engine.submit(aSubmission(engine.callerId, { dialect, webhookUrl: new URL(dialect, receiver.url).href, webhookOptions }));
+  const { id } = await submit('talkative');
+  await expect.poll(() => engine.engine.readLogs({ id, callerId: engine.callerId })).toHaveLength(150);
+  heard.lines.resolve();
+  const toldOf = (dialect: string) =>
+    receiver.received.filter(({ url }) => url.endsWith(dialect)).map(({ body }) => JSON.parse(body.toString()));
+  await expect.poll(() => toldOf('talkative')).toContainEqual({ state: 'PROCESSING', logs: lines.slice(-100) });
+  heard.progress.resolve();
+  await expect.poll(() => toldOf('talkative')).toContainEqual({ state: 'COMPLETED', logs: [...lines, 'done'] });
+  await expect.poll(() => toldOf('talkative')).toContainEqual({ state: 'QUEUED' });
+  await submit('silent');
+  await expect.poll(() => toldOf('silent').map(({ state }) => state)).toContain('COMPLETED');
+  expect(toldOf('silent').every((told) => !('logs' in told))).toBe(true);
 });
 
 test('headers that the client chose are sent along, and shown to nobody', async () => {

@@ -1,7 +1,7 @@
 /** The engine: what the service does, over Postgres and BullMQ. Apps use this file only. */
 import type { KeyObject } from 'node:crypto';
 import { join } from 'node:path';
-import { type Clock, type Job, type LimitedRoute, type Log, systemClock, type WebhookMessage } from '@claimcheck/core';
+import { type Clock, type LimitedRoute, type Log, systemClock, type WebhookEncoder } from '@claimcheck/core';
 import { openAssetStore } from './assets.ts';
 import { openDiskPlace } from './assets-disk.ts';
 import { openS3Place, type S3Options } from './assets-s3.ts';
@@ -72,7 +72,7 @@ export interface EngineOptions {
   /** The routes with limits of their own, the same in every process that submits or works; none unless given. */
   readonly limitedRoutes?: readonly LimitedRoute[];
   /** Writes the webhook of an ended job in its dialect. */
-  readonly encodeWebhook: (job: Job) => WebhookMessage;
+  readonly encodeWebhook: WebhookEncoder;
   /** Signs webhooks in their dialects' own ways, for a dispatcher; unless given, they are signed as Standard Webhooks only. */
   readonly signWebhook?: SignWebhook;
   /** Keys of webhook secrets: the first encrypts, all decrypt. Unset: webhooks can be neither signed nor sent, nor their secrets shown. */

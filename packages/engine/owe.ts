@@ -3,6 +3,7 @@ import { isTerminal, type Job, newId, type WebhookEvent, type WebhookMessage } f
 import type { EngineContext } from './context.ts';
 import type { SqlLike } from './storage/connection.ts';
 import { insertDeliveries, type OwedDelivery } from './storage/deliveries.ts';
+import { readLogsOf } from './storage/events.ts';
 
 /** The event as receivers know it, by what happened to the job. */
 const EVENT_NAMES = {
@@ -18,12 +19,25 @@ const EVENT_NAMES = {
 const EVENT_SCHEDULE: readonly number[] = [0, 5, 30];
 
 type Happening = WebhookEvent | 'end';
+/** Lines that a message repeats at most, the newest. Progress is told again and again, and before the first attempt nothing was printed. */
+const LOG_LINES_MAX: Partial<Record<Happening, number>> = { progress: 100, end: 1_000 };
 type OweContext = Pick<EngineContext, 'clock' | 'encodeWebhook' | 'log' | 'settings'>;
 
 /** Records what jobs owe for what just happened to them: nothing for those without a webhook, or whose client did not ask to be told. */
 export async function owe(context: OweContext, sql: SqlLike, happening: Happening, jobs: readonly (Job | undefined)[]): Promise<void> {
-  const owed = jobs.flatMap((job) => (job && isTold(job, happening) ? owedDelivery(context, happening, job) : []));
+  const told = jobs.filter((job): job is Job => job !== undefined && isTold(job, happening));
+  const owed = (await withLogs(context, sql, happening, told)).flatMap((job) => owedDelivery(context, happening, job));
   if (owed.length > 0) await insertDeliveries(sql, owed);
+}
+
+/** The jobs, each whose message repeats what its runs have printed with these lines. */
+async function withLogs({ encodeWebhook }: OweContext, sql: SqlLike, happening: Happening, jobs: readonly Job[]): Promise<readonly Job[]> {
+  const linesMax = LOG_LINES_MAX[happening];
+  const tellsLogs = ({ dialect }: Job) => encodeWebhook.tellsLogs?.(dialect) === true;
+  const telling = jobs.filter(tellsLogs).map(({ id }) => id);
+  if (linesMax === undefined || telling.length === 0) return jobs;
+  const logs = await readLogsOf(sql, telling, linesMax);
+  return jobs.map((job) => (tellsLogs(job) ? { ...job, logs: logs.get(job.id) ?? [] } : job));
 }
 
 /** True when the job's webhook is told of this. */

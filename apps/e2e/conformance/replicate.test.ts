@@ -347,7 +347,8 @@ describe('webhooks', () => {
       )
       .toEqual(['processing', 'succeeded']);
     const end = mine().find(({ body }) => body.status === 'succeeded');
-    const { urls: _urls, logs: _logs, ...read } = await replicate.predictions.get(id);
+    const { urls: _urls, ...read } = await replicate.predictions.get(id);
+    expect(read.logs).toContain('Using seed');
     expect(end?.body).toMatchObject(read);
     const { key } = await replicate.webhooks.default.secret.get();
     const headers = Object.fromEntries(

@@ -157,17 +157,30 @@ const LOG_LINES_MAX = 1_000;
 
 /** What the runs of a job have printed, oldest first. */
 export async function readLogs(sql: SqlLike, { id, callerId }: JobReference): Promise<readonly LogLine[]> {
-  const rows = await sql<{ lines: JsonText; at: Date }[]>`
-    select lines, at from (
-      select data -> 'lines' as lines, job_events.created_at as at, sequence
-      from job_events join jobs on jobs.id = job_events.job_id
-      where job_id = ${id} and caller_id = ${callerId} and (expires_at is null or expires_at > db_now()) and type = 'log'
-      order by sequence desc limit ${LOG_LINES_MAX}
-    ) as newest order by sequence`;
-  return rows
-    .flatMap(({ lines, at }) => {
-      const texts = fromJsonText(lines);
-      return Array.isArray(texts) ? texts.map((text) => ({ text: String(text), at })) : [];
-    })
-    .slice(-LOG_LINES_MAX);
+  const [[job], logs] = await Promise.all([
+    sql`select from jobs where id = ${id} and caller_id = ${callerId} and (expires_at is null or expires_at > db_now())`,
+    readLogsOf(sql, [id], LOG_LINES_MAX),
+  ]);
+  return (job && logs.get(id)) ?? [];
+}
+
+/** The newest `linesMax` lines that the runs of each of these jobs have printed, oldest first. A job without any is left out. */
+export async function readLogsOf(
+  sql: SqlLike,
+  jobIds: readonly string[],
+  linesMax: number,
+): Promise<ReadonlyMap<string, readonly LogLine[]>> {
+  const rows = await sql<{ id: string; lines: JsonText; at: Date }[]>`
+    select job.id, newest.lines, newest.at
+    from unnest(${jobIds}::uuid[]) as job (id), lateral (
+      select data -> 'lines' as lines, created_at as at, sequence from job_events
+      where job_id = job.id and type = 'log' order by sequence desc limit ${linesMax}
+    ) as newest
+    order by job.id, newest.sequence`;
+  const lines = rows.flatMap(({ id, lines: told, at }) => {
+    const texts = fromJsonText(told);
+    return Array.isArray(texts) ? texts.map((text) => ({ id, line: { text: String(text), at } })) : [];
+  });
+  const byJob = Map.groupBy(lines, ({ id }) => id);
+  return new Map(Array.from(byJob, ([id, ofJob]) => [id, ofJob.slice(-linesMax).map(({ line }) => line)]));
 }

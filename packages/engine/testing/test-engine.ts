@@ -2,7 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Clock, type Job, type Log, type Model, newId, systemClock, type Upstream, type WebhookMessage } from '@claimcheck/core';
+import { type Clock, type Log, type Model, newId, systemClock, type Upstream, type WebhookEncoder } from '@claimcheck/core';
 import { Redis } from 'ioredis';
 import { expect } from 'vitest';
 import type { S3Options } from '../assets-s3.ts';
@@ -27,7 +27,7 @@ export interface TestEngineOptions {
   readonly redisUrl?: string;
   readonly databaseUrl?: string;
   readonly settings?: Partial<EngineOptions['settings']>;
-  readonly encodeWebhook?: (job: Job) => WebhookMessage;
+  readonly encodeWebhook?: WebhookEncoder;
   readonly signWebhook?: SignWebhook;
   readonly clock?: Clock;
   readonly limitedRoutes?: EngineOptions['limitedRoutes'];
