@@ -10,6 +10,23 @@ import { createTestEngine, QUEUES, type TestEngine } from './testing/test-engine
 const WAIT = { until: 'end', timeoutMs: 60_000 } as const;
 const LEASE_SECONDS = 10;
 
+/** Its run, `endless`, goes on until it is cancelled. The promises resolve when it is looked at, and when it is told to cancel. */
+function anEndlessUpstream() {
+  const checked = Promise.withResolvers<void>();
+  const cancelled = Promise.withResolvers<void>();
+  const upstream = anUpstream({
+    start: () => Promise.resolve(running('endless', 0)),
+    check(run) {
+      checked.resolve();
+      return untilAborted(run.signal);
+    },
+    async cancel() {
+      cancelled.resolve();
+    },
+  });
+  return { upstream, checked: checked.promise, cancelled: cancelled.promise };
+}
+
 describe.each(QUEUES)('on %s', (queue) => {
   let owned: TestEngine;
   beforeEach(async () => {
@@ -67,24 +84,13 @@ describe.each(QUEUES)('on %s', (queue) => {
   });
 
   test('a cancellation reaches the worker, and the upstream is told with the handle', async () => {
-    const checking = Promise.withResolvers<void>();
-    const cancelled = Promise.withResolvers<void>();
-    const upstream = anUpstream({
-      start: () => Promise.resolve(running('run 5', 0)),
-      check(run) {
-        checking.resolve();
-        return untilAborted(run.signal);
-      },
-      async cancel() {
-        cancelled.resolve();
-      },
-    });
+    const { upstream, checked, cancelled } = anEndlessUpstream();
     owned.startWorker(upstream);
     const { id } = await submit();
-    await checking.promise;
+    await checked;
     expect(await owned.engine.cancel(referenceTo(id))).toMatchObject({ state: 'CANCELLED', failure: { code: 'cancelled' } });
-    await cancelled.promise;
-    expect(upstream.calls.at(-1)).toMatchObject({ verb: 'cancel', handle: 'run 5', run: { jobId: id } });
+    await cancelled;
+    expect(upstream.calls.at(-1)).toMatchObject({ verb: 'cancel', handle: 'endless', run: { jobId: id } });
     expect(await owned.engine.read(referenceTo(id))).toMatchObject({ state: 'CANCELLED' });
   });
 
@@ -244,30 +250,19 @@ describe('a lease', () => {
   test('that a cancellation ended, unheard, tells the upstream as well', async () => {
     const clock = createTestClock();
     await using owned = await createTestEngine({ clock });
-    const checking = Promise.withResolvers<void>();
-    const cancelled = Promise.withResolvers<void>();
-    const upstream = anUpstream({
-      start: () => Promise.resolve(running('run', 0)),
-      check(run) {
-        checking.resolve();
-        return untilAborted(run.signal);
-      },
-      async cancel() {
-        cancelled.resolve();
-      },
-    });
+    const { upstream, checked, cancelled } = anEndlessUpstream();
     owned.startWorker(upstream);
     const { id } = await owned.engine.submit(aSubmission(owned.callerId));
     await expect.poll(() => clock.sleeping).toContain(0);
     clock.advance(0);
-    await checking.promise;
+    await checked;
     // Cut the signals, and cancel before they are back: they wait half a second of a clock that stands still.
     await owned.sql`select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'claimcheck-signals' and datname = current_database()`;
     await expect.poll(() => clock.sleeping).toContain(500);
     const failure = { code: 'cancelled', message: 'x' } as const;
     await endJobs(owned.sql, [{ jobId: id, state: 'CANCELLED', failure }], 3600);
     clock.advance(3_000);
-    await cancelled.promise;
-    expect(upstream.calls.at(-1)).toMatchObject({ verb: 'cancel', handle: 'run' });
+    await cancelled;
+    expect(upstream.calls.at(-1)).toMatchObject({ verb: 'cancel', handle: 'endless' });
   });
 });

@@ -7,10 +7,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { parseArgs } from 'node:util';
-import { type JsonText, type Log, type Model, systemClock, type Upstream } from '@claimcheck/core';
+import { type JsonText, type Log, systemClock, type Upstream } from '@claimcheck/core';
 import { startEmbeddedPostgres } from '../embedded-postgres.ts';
 import { migrateDatabase, openEngine, openKeys } from '../index.ts';
 import { aCatalog } from '../testing/fixtures.ts';
+import { BENCH_MODEL } from './model.ts';
 import { startRedis } from './redis.ts';
 
 const USAGE = `Usage: npm run bench:in-flight -- [--jobs 10000] [--seconds 60] [--queue postgres|redis]
@@ -63,18 +64,6 @@ const { key } = await keys.create({ caller: 'bench', name: 'bench' });
 const callerId = (await keys.verify(key)) ?? '';
 await keys.close();
 
-const model: Model = {
-  name: 'bench',
-  aliases: [],
-  title: 'Bench',
-  produces: 'json',
-  parameters: { type: 'object' },
-  routes: [{ provider: 'bench', model: 'bench' }],
-  routing: 'order',
-  retry: { attempts: 1, firstDelayMs: 0, factor: 1, delayMsMax: 0 },
-  timeoutSeconds: 3600,
-  onUnknown: 'resubmit',
-};
 let inFlight = 0;
 let release = Number.POSITIVE_INFINITY;
 const upstream: Upstream = {
@@ -106,7 +95,7 @@ const submitted = await Promise.all(
   ),
 );
 console.log(`${jobs} jobs handed in`);
-const worker = engine.startWorker({ workerId: 'bench', upstreams: new Map([['bench', upstream]]), catalog: aCatalog(model) });
+const worker = engine.startWorker({ workerId: 'bench', upstreams: new Map([['bench', upstream]]), catalog: aCatalog(BENCH_MODEL) });
 started.defer(() => worker.stop());
 const sweep = engine.sweep.start();
 started.defer(() => sweep.stop());

@@ -1,12 +1,13 @@
 /** One of the workers that `limits.ts` measures: runs end at once, and every start is told to the parent process. */
-import { type Catalog, type Log, type Model, type Rate, systemClock, type Upstream } from '@claimcheck/core';
+import { type Log, type Rate, systemClock, type Upstream } from '@claimcheck/core';
 import { openEngine } from '../index.ts';
+import { aCatalog } from '../testing/fixtures.ts';
+import { BENCH_MODEL } from './model.ts';
 
 export interface WorkerOrder {
   readonly databaseUrl: string;
   readonly redisUrl?: string;
   readonly assetsFolder: string;
-  readonly model: Model;
   readonly rate: Rate;
 }
 
@@ -20,7 +21,7 @@ const TELL_EVERY_MS = 100;
 // Whoever starts this process sends exactly that.
 process.once('message', (order: WorkerOrder) => work(order));
 
-function work({ databaseUrl, redisUrl, assetsFolder, model, rate }: WorkerOrder): void {
+function work({ databaseUrl, redisUrl, assetsFolder, rate }: WorkerOrder): void {
   const log: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: (fields, message) => console.error(message, fields) };
   const engine = openEngine({
     databaseUrl,
@@ -39,13 +40,7 @@ function work({ databaseUrl, redisUrl, assetsFolder, model, rate }: WorkerOrder)
     },
     check: () => Promise.reject(new Error('a run that ends at once is not looked at')),
   };
-  const catalog: Pick<Catalog, 'find' | 'express' | 'estimateUsd' | 'costUsd'> = {
-    find: () => model,
-    express: (_model, _route, parameters) => Promise.resolve(parameters),
-    estimateUsd: () => Promise.resolve(undefined),
-    costUsd: () => Promise.resolve(undefined),
-  };
-  engine.startWorker({ workerId: `bench-${process.pid}`, upstreams: new Map([['bench', upstream]]), catalog });
+  engine.startWorker({ workerId: `bench-${process.pid}`, upstreams: new Map([['bench', upstream]]), catalog: aCatalog(BENCH_MODEL) });
   void tell();
 
   async function tell(): Promise<never> {

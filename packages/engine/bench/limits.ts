@@ -8,7 +8,7 @@ import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { type JsonText, type Log, type Model, parseRate, RATE_RULE, type Rate, systemClock } from '@claimcheck/core';
+import { type JsonText, type Log, parseRate, RATE_RULE, type Rate, systemClock } from '@claimcheck/core';
 import { startEmbeddedPostgres } from '../embedded-postgres.ts';
 import { migrateDatabase, openEngine, openKeys } from '../index.ts';
 import { rateWindow } from '../queue-limits.ts';
@@ -41,18 +41,6 @@ const WORKERS = 2;
 const WARM_UP_MS = 2_000;
 const BATCH = 500;
 
-const model: Model = {
-  name: 'bench',
-  aliases: [],
-  title: 'Bench',
-  produces: 'json',
-  parameters: { type: 'object' },
-  routes: [{ provider: 'bench', model: 'bench' }],
-  routing: 'order',
-  retry: { attempts: 1, firstDelayMs: 0, factor: 1, delayMsMax: 0 },
-  timeoutSeconds: 3600,
-  onUnknown: 'resubmit',
-};
 const window = rateWindow(limit);
 const perSecond = (limit.max * 1_000) / limit.perMs;
 const log: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: (fields, message) => console.error(message, fields) };
@@ -88,7 +76,7 @@ async function measure(queue: string): Promise<void> {
       counts[worker] = (counts[worker] ?? 0) + told.startsMs.length;
       startsMs.push(...told.startsMs);
     });
-    const order: WorkerOrder = { ...stores, model, rate: limit };
+    const order: WorkerOrder = { ...stores, rate: limit };
     child.send(order);
   }
   while (startsMs.length === 0) await systemClock.sleep(50);
@@ -97,7 +85,7 @@ async function measure(queue: string): Promise<void> {
 }
 
 /** Hands in jobs, whose doorbells wait for the workers. */
-async function submit(stores: Omit<WorkerOrder, 'model' | 'rate'>, jobs: number): Promise<void> {
+async function submit(stores: Omit<WorkerOrder, 'rate'>, jobs: number): Promise<void> {
   const engine = openEngine({
     ...stores,
     settings: { resultTtlSeconds: 3600, webhookSchedule: [0], webhookLogSeconds: 86_400 },
