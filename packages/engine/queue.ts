@@ -406,6 +406,7 @@ function connectNow(client: Redis): void {
 
 /** Connections for short statements; each worker adds one of its own. */
 const POOL_SIZE = 20;
+const STATEMENT_TIMEOUT_MS = 10_000;
 
 function openPostgresStore({ databaseUrl, log }: QueueOptions): Store {
   const backend = withBackend(createPatientBackend);
@@ -413,10 +414,12 @@ function openPostgresStore({ databaseUrl, log }: QueueOptions): Store {
   const pool = new pg.Pool({
     connectionString: databaseUrl,
     application_name: 'claimcheck-queue',
-    options: `-c search_path=${BULLMQ_SCHEMA}`,
+    // A server that hears no more of a client must not keep its locks: an entry that is locked is passed over by all workers.
+    options: `-c search_path=${BULLMQ_SCHEMA} -c statement_timeout=${STATEMENT_TIMEOUT_MS} -c idle_in_transaction_session_timeout=30000`,
     max: POOL_SIZE,
     connectionTimeoutMillis: 5_000,
-    query_timeout: 10_000,
+    // The server's answer that it gave up must be able to arrive.
+    query_timeout: STATEMENT_TIMEOUT_MS + 2_000,
     keepAlive: true,
   });
   pool.on('error', (error) => log.warn({ error }, 'queue connection failed'));

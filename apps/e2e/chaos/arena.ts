@@ -289,7 +289,7 @@ export async function openArena(options: ArenaOptions): Promise<Arena> {
           return open?.count === 0 && unheard === 0;
         });
       } catch {
-        violate(`the scenario did not settle in time: ${left}`);
+        violate(`the scenario did not settle in time: ${[left, ...(await standings(observer))].join('; ')}`);
       }
     },
     get acknowledged() {
@@ -311,4 +311,18 @@ export async function openArena(options: ArenaOptions): Promise<Arena> {
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
   return arena;
+}
+
+/** Where jobs stand that have not ended, a few of them, with their entries in a queue on Postgres. */
+async function standings({ rows }: Observer): Promise<readonly string[]> {
+  const jobs = await rows<{ text: string }>(`
+    select format('%s is %s in attempt %s, due since %s, rung %s ago, its lease good for %s', id, state, attempt, now() - available_at,
+      now() - rung_at, coalesce((lease_until - now())::text, 'nothing')) as text
+    from jobs where finished_at is null order by id limit 3`);
+  // There are none where the queue is on Redis.
+  const entries = await rows<{ text: string }>(`
+    select format('its entry %s is %s, stalled %s times, locked until %s', job.id, job.state, stalled_count,
+      coalesce(to_timestamp(locked_until_ms / 1000)::text, 'never')) as text
+    from bullmq.job join jobs on job.id like jobs.id || '-%' where finished_at is null order by job.id limit 6`).catch(() => []);
+  return [...jobs, ...entries].map(({ text }) => text);
 }

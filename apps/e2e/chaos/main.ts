@@ -31,7 +31,7 @@ const HELP = `npm run chaos -- [options]
   --queue q        redis, postgres or both (the default)
   --jobs n         jobs per scenario, 2000 by default; the number of faults goes with it
   --seed n         1 by default: the same seed picks the same victims
-  --keep           leave the folder with the processes' logs behind
+  --keep           leave the folder with the processes' logs behind, also when all holds
   --help           this text
 
 Scenarios:
@@ -73,12 +73,18 @@ function wholeNumber(name: string, text: string, min: number): number {
 async function runAll(options: Options, signal: AbortSignal, verdicts: Verdict[]): Promise<void> {
   const startedMs = performance.now();
   const report = (line: string) => console.error(`${((performance.now() - startedMs) / 1000).toFixed(0).padStart(5)} s  ${line}`);
-  await using servers = await startServers(options.keepsLogs);
-  if (options.keepsLogs) report(`logs stay in ${servers.dir}`);
+  await using servers = await startServers();
+  const keepLogs = () => {
+    servers.keepLogs();
+    report(`logs stay in ${servers.dir}`);
+  };
+  if (options.keepsLogs) keepLogs();
   for (const scenario of options.scenarios) {
     for (const queue of options.queues.filter((kind) => scenario.queues.includes(kind))) {
       signal.throwIfAborted();
-      verdicts.push(await runScenario({ ...options, scenario, queue, servers, dir: servers.dir, signal, report }));
+      const verdict = await runScenario({ ...options, scenario, queue, servers, dir: servers.dir, signal, report });
+      verdicts.push(verdict);
+      if (verdict.broken.length > 0) keepLogs();
     }
   }
 }

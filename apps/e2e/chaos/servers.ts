@@ -8,17 +8,24 @@ import { startRedisServer } from './redis-server.ts';
 
 export interface StartedServers extends Servers, AsyncDisposable {
   readonly dir: string;
+  /** Leaves the folder behind, for whoever wants to know why an invariant broke. */
+  keepLogs(): void;
 }
 
-/** `keepsLogs` leaves the folder behind, for whoever wants to know why an invariant broke. */
-export async function startServers(keepsLogs = false): Promise<StartedServers> {
+export async function startServers(): Promise<StartedServers> {
   await using started = new AsyncDisposableStack();
   const dir = await mkdtemp(join(tmpdir(), 'claimcheck-chaos-'));
-  if (!keepsLogs) started.defer(() => rm(dir, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 }));
+  let keepsLogs = false;
+  started.defer(async () => {
+    if (!keepsLogs) await rm(dir, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
+  });
   // Root's Postgres runs as another user, who must be able to pass.
   await chmod(dir, 0o755);
   const redis = started.use(await startRedisServer(join(dir, 'redis')));
   const postgres = started.use(await startPostgresServer(join(dir, 'postgres')));
   const owned = started.move();
-  return { dir, redis, postgres, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  const keepLogs = () => {
+    keepsLogs = true;
+  };
+  return { dir, keepLogs, redis, postgres, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
