@@ -27,8 +27,10 @@ function hasRoomInMemory(): boolean {
   }
 }
 
-/** Files that take a minute and more, most of it waiting. Were they begun last, all others would be done and they would wait alone. */
-const LONGEST = ['chaos', 'standalone', 'parts'].map((name) => `${root}apps/e2e/${name}.test.ts`);
+/** Files that take a minute, most of it waiting. Were they begun last, all others would be done and they would wait alone. */
+const LONGEST = ['apps/e2e/chaos', 'apps/e2e/standalone', 'apps/e2e/parts', 'packages/engine/queue'].map(
+  (name) => `${root}${name}.test.ts`,
+);
 
 /** The longest first, then the other journeys, which take seconds each, and the small tests last; within each as vitest has them. */
 class LongestFirst extends BaseSequencer {

@@ -236,10 +236,10 @@ async function startQueueProcess(name: 'redis' | 'postgres', cutAfter?: (connect
     proxy,
     exited: once(child, 'exit'),
     complaints: () => complaints,
-    async hears() {
+    async hears(jobId: string) {
       await expect.poll(() => reach(queue)).toBe('reached');
-      await queue.ring([{ provider: 'heard', model: 'm', jobId: 'the-job', attempt: 0, priority: 'normal' }]);
-      await expect.poll(() => heard).toBe('the-job\n');
+      await queue.ring([{ provider: 'heard', model: 'm', jobId, attempt: 0, priority: 'normal' }]);
+      await expect.poll(() => heard, { timeout: 60_000 }).toContain(`${jobId}\n`);
     },
     /** Tells it to end; it has to do so by itself. */
     async ends() {
@@ -257,23 +257,34 @@ async function startQueueProcess(name: 'redis' | 'postgres', cutAfter?: (connect
 const CUT_POINTS = { redis: 6, postgres: 14 };
 const ROUNDS = { redis: 4, postgres: 6 };
 
-test.each(QUEUES)(
-  'a process whose connections to %s are cut at any moment goes on, hears doorbells when they hold, and ends',
-  async (name) => {
+// Most of the time they wait for connections that are lost, or that nobody has lost yet.
+describe.concurrent('a process', () => {
+  test.each(QUEUES)('whose connections to %s are cut at any moment goes on, hears doorbells when they hold, and ends', async (name) => {
     const lastCut = CUT_POINTS[name] * ROUNDS[name];
     const cutAfter = (connection: number) => (connection <= lastCut ? 1 + (connection % CUT_POINTS[name]) : Number.POSITIVE_INFINITY);
     await using started = await startQueueProcess(name, cutAfter);
     const isCut = expect.poll(() => started.proxy.connections, { timeout: 60_000 }).toBeGreaterThan(lastCut);
     await Promise.race([isCut, started.exited.then(() => Promise.reject(new Error(started.complaints().slice(-2_000))))]);
-    await started.hears();
+    await started.hears('the-job');
     await started.ends();
-  },
-);
+  });
 
-test.each(QUEUES)('a process whose %s is away ends when it is told to', async (name) => {
-  await using started = await startQueueProcess(name);
-  await started.hears();
-  await started.proxy.refuse();
-  await expect.poll(started.complaints).toContain('not rung');
-  await started.ends();
+  test.each(QUEUES)('whose %s is away ends when it is told to', async (name) => {
+    await using started = await startQueueProcess(name);
+    await started.hears('the-job');
+    await started.proxy.refuse();
+    await expect.poll(started.complaints).toContain('not rung');
+    await started.ends();
+  });
+
+  test('whose connections to postgres died without a word hears doorbells over new ones', async () => {
+    await using started = await startQueueProcess('postgres');
+    await started.hears('the-job');
+    started.proxy.silence();
+    // Both what waits for doorbells and what fetches them have failed then.
+    await expect.poll(() => started.complaints().match(/worker failed/g)?.length ?? 0, { timeout: 60_000 }).toBeGreaterThanOrEqual(2);
+    started.proxy.revive();
+    await started.hears('another-job');
+    await started.ends();
+  });
 });

@@ -469,21 +469,40 @@ const FAILED_WAIT_MS = 250;
  * BullMQ's Postgres backend ends the wait for an entry at once while any waits, also where the queue's concurrency lets nobody take it: a worker
  * that finds the queue full would ask some hundred times a second. Who finishes an entry takes the next one without this wait. Nor does a worker
  * wait when it could not ask, unless the connection was refused: a database that starts up, or is full, would be asked without a pause.
+ *
+ * After a wait that failed it would trust its signals alone, for an hour at a time, and none would come: the connection on which it listens most
+ * likely died with the one that failed, and it would go on with that. So no wait fails, and after a failure another connection listens.
  */
 function createPatientBackend(...options: Parameters<typeof createPostgresBackend>): PostgresQueueBackend {
   const backend = createPostgresBackend(...options);
   const waitForJob = backend.waitForJob.bind(backend);
   const moveToActive = backend.moveToActive.bind(backend);
+  let isListeningInDoubt = false;
+  async function afterFailure(): Promise<void> {
+    isListeningInDoubt = true;
+    await systemClock.sleep(FAILED_WAIT_MS);
+  }
+  async function listenAnew(): Promise<void> {
+    const listening = await backend.connection.getListenClient();
+    // BullMQ lets go of it when it hears of an error.
+    if (listening instanceof pg.Client) listening.emit('error', new Error('listening anew, as the database could not be asked'));
+    isListeningInDoubt = false;
+  }
   backend.waitForJob = async (timeoutSeconds) => {
-    if (!(await backend.isMaxed())) return waitForJob(timeoutSeconds);
-    await systemClock.sleep(FULL_QUEUE_WAIT_MS);
+    try {
+      if (isListeningInDoubt) await listenAnew();
+      if (!(await backend.isMaxed())) return await waitForJob(timeoutSeconds);
+      await systemClock.sleep(FULL_QUEUE_WAIT_MS);
+    } catch {
+      await afterFailure();
+    }
     return null;
   };
   backend.moveToActive = async (...entry) => {
     try {
       return await moveToActive(...entry);
     } catch (error) {
-      await systemClock.sleep(FAILED_WAIT_MS);
+      await afterFailure();
       throw error;
     }
   };
