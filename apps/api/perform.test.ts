@@ -21,8 +21,7 @@ describe('with a worker', () => {
   const onceProcessing = (id: string) => get(`/v2/requests/${id}/status?wait=10`);
 
   test('a failed job is served as 422 with its error, by status and by result', async () => {
-    const id = await service.submit({ prompt: '[[slow:2000]] [[fail:The lens cap was on.]]' });
-    expect((await onceProcessing(id)).status).toBe(200);
+    const { request_id: id } = await jsonOf(await submitAndWait('[[fail:The lens cap was on.]]'));
     for (const path of [`/v2/requests/${id}/status?wait=10`, `/v2/requests/${id}`, `/v1/requests/${id}`]) {
       const response = await get(path);
       expect(response.status).toBe(422);

@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { type Log, newId, systemClock } from '@claimcheck/core';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, type TestContext, test } from 'vitest';
 import { type DoorbellQueue, openQueue } from './queue.ts';
 import { anUpstream, aSubmission, OUTPUT, PROVIDER, untilAborted } from './testing/fixtures.ts';
 import { createTestDatabase, redisUrl } from './testing/index.ts';
@@ -208,7 +208,7 @@ describe('a Redis that is away', () => {
 });
 
 /** A process that rings and hears, `queue-process.ts`, whose store is behind a proxy. It is killed when the test is over. */
-async function startQueueProcess(name: 'redis' | 'postgres', cutAfter?: (connection: number) => number) {
+async function startQueueProcess({ expect }: TestContext, name: 'redis' | 'postgres', cutAfter?: (connection: number) => number) {
   await using owned = new AsyncDisposableStack();
   const database = owned.use(await createTestDatabase());
   const store = name === 'redis' ? redisUrl() : database.url;
@@ -259,30 +259,35 @@ const ROUNDS = { redis: 4, postgres: 6 };
 
 // Most of the time they wait for connections that are lost, or that nobody has lost yet.
 describe.concurrent('a process', () => {
-  test.each(QUEUES)('whose connections to %s are cut at any moment goes on, hears doorbells when they hold, and ends', async (name) => {
-    const lastCut = CUT_POINTS[name] * ROUNDS[name];
-    const cutAfter = (connection: number) => (connection <= lastCut ? 1 + (connection % CUT_POINTS[name]) : Number.POSITIVE_INFINITY);
-    await using started = await startQueueProcess(name, cutAfter);
-    const isCut = expect.poll(() => started.proxy.connections, { timeout: 60_000 }).toBeGreaterThan(lastCut);
-    await Promise.race([isCut, started.exited.then(() => Promise.reject(new Error(started.complaints().slice(-2_000))))]);
-    await started.hears('the-job');
-    await started.ends();
-  });
+  test.for(QUEUES)(
+    'whose connections to %s are cut at any moment goes on, hears doorbells when they hold, and ends',
+    async ([name], context) => {
+      const lastCut = CUT_POINTS[name] * ROUNDS[name];
+      const cutAfter = (connection: number) => (connection <= lastCut ? 1 + (connection % CUT_POINTS[name]) : Number.POSITIVE_INFINITY);
+      await using started = await startQueueProcess(context, name, cutAfter);
+      const isCut = context.expect.poll(() => started.proxy.connections, { timeout: 60_000 }).toBeGreaterThan(lastCut);
+      await Promise.race([isCut, started.exited.then(() => Promise.reject(new Error(started.complaints().slice(-2_000))))]);
+      await started.hears('the-job');
+      await started.ends();
+    },
+  );
 
-  test.each(QUEUES)('whose %s is away ends when it is told to', async (name) => {
-    await using started = await startQueueProcess(name);
+  test.for(QUEUES)('whose %s is away ends when it is told to', async ([name], context) => {
+    await using started = await startQueueProcess(context, name);
     await started.hears('the-job');
     await started.proxy.refuse();
-    await expect.poll(started.complaints).toContain('not rung');
+    await context.expect.poll(started.complaints).toContain('not rung');
     await started.ends();
   });
 
-  test('whose connections to postgres died without a word hears doorbells over new ones', async () => {
-    await using started = await startQueueProcess('postgres');
+  test('whose connections to postgres died without a word hears doorbells over new ones', async (context) => {
+    await using started = await startQueueProcess(context, 'postgres');
     await started.hears('the-job');
     started.proxy.silence();
     // Both what waits for doorbells and what fetches them have failed then.
-    await expect.poll(() => started.complaints().match(/worker failed/g)?.length ?? 0, { timeout: 60_000 }).toBeGreaterThanOrEqual(2);
+    await context.expect
+      .poll(() => started.complaints().match(/worker failed/g)?.length ?? 0, { timeout: 60_000 })
+      .toBeGreaterThanOrEqual(2);
     started.proxy.revive();
     await started.hears('another-job');
     await started.ends();
