@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { type Log, newId, systemClock } from '@claimcheck/core';
 import { afterEach, beforeEach, describe, expect, type TestContext, test } from 'vitest';
 import { type DoorbellQueue, openQueue } from './queue.ts';
+import { openDatabase } from './storage/connection.ts';
 import { anUpstream, aSubmission, OUTPUT, PROVIDER, untilAborted } from './testing/fixtures.ts';
 import { createTestDatabase, redisUrl } from './testing/index.ts';
 import { startTcpProxy } from './testing/tcp-proxy.ts';
@@ -231,6 +232,8 @@ async function startQueueProcess({ expect }: TestContext, name: 'redis' | 'postg
   });
   const queue = openQueue({ databaseUrl: database.url, ...(name === 'redis' && { redisUrl: store, prefix }), log: silent });
   owned.defer(() => queue.close());
+  const { sql, close } = openDatabase({ url: database.url, applicationName: 'test', poolSize: 1 });
+  owned.defer(close);
   const running = owned.move();
   return {
     proxy,
@@ -240,6 +243,13 @@ async function startQueueProcess({ expect }: TestContext, name: 'redis' | 'postg
       await expect.poll(() => reach(queue)).toBe('reached');
       await queue.ring([{ provider: 'heard', model: 'm', jobId, attempt: 0, priority: 'normal' }]);
       await expect.poll(() => heard, { timeout: 60_000 }).toContain(`${jobId}\n`);
+    },
+    /** The connections of the server on which somebody listens for entries. */
+    async listeners(): Promise<readonly number[]> {
+      const rows = await sql<{ pid: number }[]>`
+        select pid from pg_stat_activity
+        where datname = current_database() and pid <> pg_backend_pid() and query like '%LISTEN bullmq_jobs%'`;
+      return rows.map(({ pid }) => pid);
     },
     /** Tells it to end; it has to do so by itself. */
     async ends() {
@@ -283,6 +293,7 @@ describe.concurrent('a process', () => {
   test('whose connections to postgres died without a word hears doorbells over new ones', async (context) => {
     await using started = await startQueueProcess(context, 'postgres');
     await started.hears('the-job');
+    const before = await started.listeners();
     started.proxy.silence();
     // Both what waits for doorbells and what fetches them have failed then.
     await context.expect
@@ -290,6 +301,8 @@ describe.concurrent('a process', () => {
       .toBeGreaterThanOrEqual(2);
     started.proxy.revive();
     await started.hears('another-job');
+    // Else it would look for what waits every few seconds.
+    await context.expect.poll(async () => (await started.listeners()).filter((pid) => !before.includes(pid))).toHaveLength(1);
     await started.ends();
   });
 });

@@ -4,7 +4,7 @@ import { type JobEvent, type JsonObject, newId, RetryableError, type Step, syste
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { appendEvents, readTold } from './storage/events.ts';
 import { endJobs, recordProgress } from './storage/transitions.ts';
-import { aCatalog, aJob, aModel, anUpstream, aSubmission, OUTPUT, PROVIDER, running } from './testing/fixtures.ts';
+import { aCaller, aCatalog, aJob, aModel, anUpstream, aSubmission, OUTPUT, PROVIDER, running } from './testing/fixtures.ts';
 import { createTestEngine, QUEUES, type TestEngine } from './testing/test-engine.ts';
 import type { Heard } from './untold.ts';
 
@@ -64,6 +64,7 @@ describe.each(QUEUES)('on %s', (queue) => {
     expect(events.slice(2, 6).every(({ state }) => state === 'PROCESSING')).toBe(true);
     const logs = await other.engine.readLogs(referenceTo(id));
     expect(logs).toEqual(['loading', 'writing', 'done'].map((text) => ({ text, at: expect.any(Date) })));
+    expect(await other.engine.readLogs({ id, callerId: await aCaller(owned.sql) })).toEqual([]);
   });
 
   test('what a run tells at every look is written twice a second at most, and nothing of it is lost', async () => {

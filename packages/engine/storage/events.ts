@@ -155,28 +155,30 @@ export async function readEvents(
 /** Lines of logs are kept no longer than their job; this many are read at most, the newest. */
 const LOG_LINES_MAX = 1_000;
 
-/** What the runs of a job have printed, oldest first. */
+/** What the runs of a job have printed, oldest first. Nothing of another caller's job, or of an expired one. */
 export async function readLogs(sql: SqlLike, { id, callerId }: JobReference): Promise<readonly LogLine[]> {
-  const [[job], logs] = await Promise.all([
-    sql`select from jobs where id = ${id} and caller_id = ${callerId} and (expires_at is null or expires_at > db_now())`,
-    readLogsOf(sql, [id], LOG_LINES_MAX),
-  ]);
-  return (job && logs.get(id)) ?? [];
+  return (await readLogsOf(sql, [id], LOG_LINES_MAX, callerId)).get(id) ?? [];
 }
 
-/** The newest `linesMax` lines that the runs of each of these jobs have printed, oldest first. A job without any is left out. */
+/**
+ * The newest `linesMax` lines that the runs of each of these jobs have printed, oldest first. A job without any is left out, and one that
+ * `callerId` may not read where that is given.
+ */
 export async function readLogsOf(
   sql: SqlLike,
   jobIds: readonly string[],
   linesMax: number,
+  callerId?: string,
 ): Promise<ReadonlyMap<string, readonly LogLine[]>> {
   const rows = await sql<{ id: string; lines: JsonText; at: Date }[]>`
-    select job.id, newest.lines, newest.at
-    from unnest(${jobIds}::uuid[]) as job (id), lateral (
+    select jobs.id, newest.lines, newest.at
+    from jobs, lateral (
       select data -> 'lines' as lines, created_at as at, sequence from job_events
-      where job_id = job.id and type = 'log' order by sequence desc limit ${linesMax}
+      where job_id = jobs.id and type = 'log' order by sequence desc limit ${linesMax}
     ) as newest
-    order by job.id, newest.sequence`;
+    where jobs.id = any(${jobIds}::uuid[])
+      and (${callerId ?? null}::uuid is null or (caller_id = ${callerId ?? null}::uuid and (expires_at is null or expires_at > db_now())))
+    order by jobs.id, newest.sequence`;
   const lines = rows.flatMap(({ id, lines: told, at }) => {
     const texts = fromJsonText(told);
     return Array.isArray(texts) ? texts.map((text) => ({ id, line: { text: String(text), at } })) : [];
